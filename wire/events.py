@@ -1,0 +1,129 @@
+"""What happened: events, and the batches that carry them to the center.
+
+Here: frozen msgspec Structs, the hot path. Not here: how they are stored, sent or shown.
+
+An event is an immutable fact. Events with a phase belong to an incident and share its id; an event
+without one is a moment (a crossing). Kinds are an open set: a center stores and shows plainly a
+kind that it does not know.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Lane = Literal["alarm", "bulk"]
+LANES: tuple[Lane, ...] = ("alarm", "bulk")
+Phase = Literal["start", "update", "end"]
+Box = tuple[float, float, float, float]
+
+MAX_BATCH_EVENTS = 200
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One fact. `t_ms` is when it became true: wall time of the station, UTC milliseconds."""
+
+    kind: str
+    """presence, crossing, count; camera for faults of a camera; other kinds are welcome."""
+    t_ms: int
+    camera: str
+    severity: str
+    """info, warning or critical; the last two travel in lane `alarm`."""
+    task: str = ""
+    task_revision: int = 0
+    rule: str = ""
+    phase: Phase | None = None
+    incident: str | None = None
+    since_ms: int | None = None
+    """When the condition first held; `t_ms` of a start is later by the rule's `for`."""
+    reason: str = ""
+    """Why an incident ended: cleared, interrupted, removed."""
+    label: str = ""
+    """Class of the object, in the model's word."""
+    track: int | None = None
+    score: float | None = None
+    box: Box | None = None
+    """x1, y1, x2, y2 as fractions of the picture."""
+    count: int | None = None
+    zone: str = ""
+    line: str = ""
+    direction: str = ""
+    message: str = ""
+    """One sentence for people, where the fields above do not say it all."""
+    level: str = "FULL"
+    """How much of the stream was decoded: OFF, KEY, FULL."""
+    coverage: float | None = None
+    """Looks made ÷ looks wanted over the last minute of the stream, 0..1."""
+    boot_ms: int | None = None
+    """Milliseconds since the machine booted, for the center's correction of wrong clocks."""
+    boot: str = ""
+    """Which agent process saw it."""
+
+
+def lane_of(event: Event) -> Lane:
+    """Alarms travel apart, so that nothing queues in front of them."""
+    return "alarm" if event.severity in ("warning", "critical") else "bulk"
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Declared loss: the events `first`..`last` of a lane will never come."""
+
+    first: int
+    last: int
+    why: str
+    """shed, corrupt, refused, lost_with_disk"""
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="ev"):
+    """Contiguous events of one epoch and lane: event i has the number `first + i`.
+
+    The events stay encoded, so that the bytes that were stored are the bytes that are sent, and a
+    single unreadable event does not spoil its neighbours.
+    """
+
+    session: str
+    fence: int
+    epoch: int
+    lane: Lane
+    first: int
+    events: list[msgspec.Raw]
+    gaps: list[Gap] = []
+    backfill: bool = False
+    """These events happened before this session: they are late news."""
+
+
+class Watermark(msgspec.Struct, frozen=True, kw_only=True):
+    """The highest number up to which everything of an epoch and lane is stored at the center."""
+
+    epoch: int
+    lane: Lane
+    seq: int
+
+
+class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="ack"):
+    """Everything up to the watermark is stored at the center, for good. Cumulative."""
+
+    session: str
+    watermark: Watermark
+
+
+class Rewind(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="rewind"
+):
+    """A batch left a hole that no gap covers: send again from the watermark's next number."""
+
+    session: str
+    watermark: Watermark
+
+
+_EVENT = msgspec.json.Decoder(Event)
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode_event(event: Event) -> bytes:
+    """The event's bytes: the same on disk, on the wire and in a replay's output."""
+    return _ENCODER.encode(event)
+
+
+def decode_event(body: bytes | msgspec.Raw) -> Event:
+    """An event from its bytes. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    return _EVENT.decode(body)
