@@ -133,7 +133,7 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     camera: str
     stream: str
-    state: Literal["opening", "running", "lost"]
+    state: Literal["opening", "running", "lost", "ended"]
     level: str = "FULL"
     decoded_fps: float = 0.0
     analysed_fps: float = 0.0

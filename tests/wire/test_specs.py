@@ -1,0 +1,192 @@
+"""What operators write is read, refused with the field's path, and written back."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from wire import specs
+
+TASK = yaml.safe_load("""
+kind: Task
+metadata: {name: bay-2, station: s0042, labels: {fuel: diesel}}
+spec:
+  camera: bay-2
+  fps: 5
+  model: {name: yolox-nano, min_score: 0.35, classes: [person, car, truck]}
+  zones:
+    unload: [[0.55, 0.40], [0.95, 0.40], [0.95, 0.95], [0.55, 0.95]]
+    queue:  [[0.00, 0.20], [0.60, 0.20], [0.60, 0.40], [0.00, 0.40]]
+  lines: {exit: [[0.1, 0.9], [0.9, 0.9]]}
+  rules:
+  - {name: person-at-unloading, when: {class: person, in: unload}, for: 3s, severity: critical}
+  - {name: drive-out, when: {class: car, crosses: exit, direction: left-to-right}, severity: info}
+  - {name: queue, when: {count: {class: car, in: queue}, at_least: 5}, for: 30s, clear: 10s}
+  - name: unattended-unloading
+    when:
+      all:
+      - {count: {class: truck, in: unload}, at_least: 1}
+      - {not: {count: {class: person, in: unload}, at_least: 1}}
+    for: 1.5m
+""")
+
+
+def changed(path: list[str | int], value: Any) -> dict[str, Any]:
+    """The task with one field set to something else."""
+    document: dict[str, Any] = copy.deepcopy(TASK)
+    place: Any = document
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return document
+
+
+def test_a_task_survives_being_written_and_read() -> None:
+    """The canonical bytes of a task parse to the same task, and to the same bytes again."""
+    task = specs.parse(TASK)
+    body = specs.canonical(task)
+    again = specs.parse(json.loads(body))
+    assert again == task
+    assert specs.canonical(again) == body
+    assert isinstance(task, specs.Task)
+    assert task.spec.rules[0].for_ == 3.0
+    assert task.spec.rules[3].for_ == 90.0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (["kind"], "Tusk", "kind: 'Tusk' is none of Station, Worker, Camera, Task"),
+        (["metadata", "name"], "Bay 2", "metadata.name: "),
+        (["metadata", "station"], "", "metadata.station: "),
+        (["spec", "colour"], "red", "spec.colour: "),
+        (["spec", "fps"], 0, "spec.fps: "),
+        (["spec", "zones", "unload"], [[0, 0], [1, 1]], "spec.zones.unload: "),
+        (
+            ["spec", "zones", "unload"],
+            [[0, 0], [1, 1], [0.5, 0.5]],
+            "spec.zones.unload: the polygon encloses no area",
+        ),
+        (["spec", "zones", "unload", 0, 0], 1.5, "spec.zones.unload[0][0]: "),
+        (["spec", "zones", "unload", 0, 0], float("nan"), "spec.zones.unload[0][0]: "),
+        (
+            ["spec", "lines", "exit"],
+            [[0.1, 0.1], [0.1, 0.1]],
+            "spec.lines.exit: the line's two points are the same",
+        ),
+        (
+            ["spec", "rules", 0, "when", "in"],
+            "nowhere",
+            "spec.rules[0].when.in: no zone 'nowhere' in spec.zones",
+        ),
+        (
+            ["spec", "rules", 1, "when", "crosses"],
+            "nowhere",
+            "spec.rules[1].when.crosses: no line 'nowhere' in spec.lines",
+        ),
+        (
+            ["spec", "rules", 0, "when", "class"],
+            "dog",
+            "spec.rules[0].when.class: class 'dog' is not in spec.model.classes",
+        ),
+        (
+            ["spec", "rules", 3, "when", "all", 1, "not", "count", "in"],
+            "nowhere",
+            "spec.rules[3].when.all[1].not.count.in: no zone 'nowhere' in spec.zones",
+        ),
+        (
+            ["spec", "rules", 3, "when", "all", 0, "at_least"],
+            "many",
+            "spec.rules[3].when.all[0].at_least: ",
+        ),
+        (["spec", "rules", 0, "for"], "soon", "spec.rules[0].for: 'soon' is no duration"),
+        (["spec", "rules", 0, "for"], -1, "spec.rules[0].for: "),
+        (["spec", "rules", 0, "when"], {"colour": "red"}, "spec.rules[0].when: a condition is "),
+        (["spec", "rules", 0, "name"], "queue", "spec.rules[2].name: two rules are named 'queue'"),
+        (["spec", "rules", 1, "for"], "3s", "spec.rules[1]: a crossing is a moment"),
+        (
+            ["spec", "rules", 2, "when"],
+            {"count": {"class": "car"}},
+            "spec.rules[2].when: a count needs at_least, at_most or both",
+        ),
+        (["spec", "rules"], [], "spec.rules: "),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(path: list[str | int], value: Any, expected: str) -> None:
+    """Each mistake is refused with the path as the operator wrote it."""
+    with pytest.raises(specs.SpecError) as refused:
+        specs.parse(changed(path, value))
+    assert any(str(p).startswith(expected) for p in refused.value.problems), str(refused.value)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    """An operator need not find mistakes one by one."""
+    document = changed(["spec", "fps"], "fast")
+    document["spec"]["colour"] = "red"
+    with pytest.raises(specs.SpecError) as refused:
+        specs.parse(document)
+    assert {specs.dotted(p.path) for p in refused.value.problems} == {"spec.fps", "spec.colour"}
+
+
+@pytest.mark.parametrize("document", [None, [], "kind: Task", 7, {}])
+def test_what_is_no_resource_is_refused(document: object) -> None:
+    """Anything but a mapping with a known kind is refused with a sentence."""
+    with pytest.raises(specs.SpecError):
+        specs.parse(document)
+
+
+def camera(url: str, **more: str) -> specs.Camera:
+    """A camera with one stream."""
+    parsed = specs.parse(
+        {
+            "kind": "Camera",
+            "metadata": {"name": "bay-2", "station": "s0042"},
+            "spec": {"streams": {"main": {"url": url, **more}}},
+        }
+    )
+    assert isinstance(parsed, specs.Camera)
+    return parsed
+
+
+def test_a_password_leaves_the_url_and_every_listing() -> None:
+    """I11: a password within a URL is kept apart and shows in no text that people see."""
+    made = camera("rtsp://keeper:hush%4077@10.0.0.9:554/main")
+    stream = made.spec.streams["main"]
+    assert stream.url == "rtsp://10.0.0.9:554/main"
+    assert stream.username == "keeper"
+    assert stream.password is not None
+    assert stream.password.get_secret_value() == "hush@77"
+    assert "hush" not in repr(made)
+    assert "hush" not in json.dumps(specs.redacted(made))
+    assert specs.parse(json.loads(specs.canonical(made))) == made
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://keeper:s3cret@host/x", "rtsp://", "file://host/x", "not a url", "rtsp://[::1"],
+)
+def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
+    """A refused URL is named by its field; what it held is not repeated."""
+    with pytest.raises(specs.SpecError) as refused:
+        camera(url)
+    assert "s3cret" not in str(refused.value)
+    assert specs.dotted(refused.value.problems[0].path).startswith("spec.streams.main")
+
+
+def test_a_listing_applied_again_keeps_the_password() -> None:
+    """What was read without its password can be applied; another host does not get it."""
+    stored = camera("rtsp://keeper:s3cret@10.0.0.9/main")
+    listed = specs.parse(specs.redacted(stored))
+    assert isinstance(listed, specs.Camera)
+    assert specs.with_kept_passwords(listed, stored) == stored
+    elsewhere = camera("rtsp://10.9.9.9/main", username="keeper")
+    moved = specs.with_kept_passwords(elsewhere, stored)
+    assert moved.spec.streams["main"].password is None
+
+
+def test_the_schema_knows_every_kind() -> None:
+    """Editors get one JSON Schema that names all resources."""
+    schema = specs.schema()
+    assert set(schema["discriminator"]["mapping"]) == set(specs.KINDS)
