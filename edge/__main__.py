@@ -1,0 +1,124 @@
+"""`forecourt-edge`: run | replay | check.
+
+A table of contents: each command reads its words here and is done elsewhere. What a command needs
+is imported when it is called, so that an agent never loads a decoder.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A station's worker: decodes its cameras, applies rules, keeps events, syncs them.",
+)
+
+_PREFIX = "FORECOURT_EDGE_"
+
+
+@app.command()
+def run(
+    worker: Annotated[
+        str | None, typer.Option(envvar=f"{_PREFIX}WORKER", help="Name of this worker.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar=f"{_PREFIX}DATA", help="Folder for events and tasks.")
+    ] = None,
+    broker: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar=f"{_PREFIX}BROKER", help="mqtt://HOST:PORT or mqtts://…; may be repeated."
+        ),
+    ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(envvar=f"{_PREFIX}MODELS", help="Folder with models; may be repeated."),
+    ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(envvar=f"{_PREFIX}RECORDINGS", help="Folder that file:// streams may be in."),
+    ] = None,
+    display: Annotated[
+        str | None,
+        typer.Option(envvar=f"{_PREFIX}DISPLAY", help="HOST:PORT of the display [127.0.0.1:8090]."),
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(envvar=f"{_PREFIX}SHARDS", help="Decode processes [1].")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [1].")
+    ] = None,
+    quota_mb: Annotated[
+        int | None, typer.Option(envvar=f"{_PREFIX}QUOTA_MB", help="Most that events take [256].")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(envvar=f"{_PREFIX}LOG_LEVEL", help="DEBUG to ERROR [INFO].")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(envvar=f"{_PREFIX}CONFIG", help="TOML file with the same keys.")
+    ] = None,
+) -> None:
+    """Work until SIGTERM: decode, analyse, keep events, show them, sync them.
+
+    Needs no network to start. Example:
+
+    forecourt-edge run --worker s0042-w1 --data /var/lib/forecourt --broker mqtt://center:1883
+    --models models
+    """
+    from edge import agent
+    from edge.clock import SystemClock
+    from edge.config import ConfigError, load
+    from edge.store.instance import InstanceLockedError
+
+    given = {
+        "worker": worker, "data": data, "broker": broker, "models": models,
+        "recordings": recordings, "display": display, "shards": shards, "threads": threads,
+        "quota_mb": quota_mb, "log_level": log_level,
+    }  # fmt: skip
+    try:
+        settings = load(config, given)
+        _log_to_stderr(settings.log_level)
+        agent.run(settings, SystemClock())
+    except (ConfigError, InstanceLockedError) as error:
+        _refuse(str(error))
+    except OSError as error:
+        _refuse(f"cannot use the data folder: {error.strerror} ({error.filename})")
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Option(envvar=f"{_PREFIX}DATA", help="The worker's data folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Verify what lies on disk: files, numbering, watermarks, gaps, the desired document's digest.
+
+    Reads only; may be run beside a live worker. Exit code 1 if something is wrong.
+    """
+    from edge.store.check import command
+
+    raise typer.Exit(command(data, as_json=as_json))
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _refuse(reason: str) -> None:
+    typer.echo(f"forecourt-edge: {reason}", err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="forecourt-edge")
+
+
+if __name__ == "__main__":
+    main()

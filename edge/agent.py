@@ -1,0 +1,202 @@
+"""The worker's main process: start order, what is joined to what, and a clean end.
+
+Here: a table of contents. Not here: decoding (shards), the network (uplink), disk (store).
+
+A start needs no network: tasks come from this worker's own disk, and the broker is one more thing
+that may answer later.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from edge.clock import Clock
+from edge.config import Config, ConfigError
+from edge.display.app import Display, Server
+from edge.metrics import Snapshot
+from edge.pipe import Settings
+from edge.reconcile import Resolved, resolve
+from edge.shards import Shards
+from edge.store import instance
+from edge.store.desired import DesiredStore
+from edge.store.outbox import Outbox, Stored
+from edge.uplink import Identity, Report, Uplink
+from wire import specs
+from wire.messages import ItemObserved
+
+log = logging.getLogger("forecourt.agent")
+
+
+class Agent:
+    """One worker at work. Everything here runs on one asyncio loop."""
+
+    def __init__(self, config: Config, name: str, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._started_boot_ms = process_start_boot_ms()
+        self._started_wall_ms = clock.wall_ms()
+        self._loop = asyncio.get_running_loop()
+        self.identity = Identity(config.worker, name, secrets.token_hex(8))
+        self.desired = DesiredStore(config.data / "desired.db", clock)
+        self.outbox = Outbox(
+            config.data / "outbox.db",
+            clock,
+            quota_bytes=config.quota_mb * 1_000_000,
+            on_stored=self._on_stored,
+        )
+        self._resolved = Resolved((), (), ())
+        self.shards = Shards(
+            config.shards,
+            Settings(
+                models=tuple(str(folder) for folder in config.models),
+                boot=self.identity.boot,
+                threads=config.threads,
+                log_level=config.log_level,
+            ),
+            self.outbox,
+            clock,
+            on_change=self._on_observed,
+        )
+        self.uplink = Uplink(
+            self.identity,
+            config.brokers,
+            self.outbox,
+            self.desired,
+            clock,
+            on_desired=self._reconcile,
+            report=self._report,
+        )
+        self.display = Display(self.outbox, self._status, self._snapshot)
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then leave in good order."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop.set)
+        server = Server(self.display.app)
+        listening = _listen(self._config)
+        self._reconcile()
+        async with asyncio.TaskGroup() as group:
+            shards = group.create_task(self.shards.run(), name="shards")
+            display = group.create_task(server.serve([listening]), name="display")
+            uplink = group.create_task(self.uplink.run(), name="uplink")
+            await stop.wait()
+            log.info("stopping")
+            await self.shards.finish()
+            await shards
+            await self.uplink.finish()
+            uplink.cancel()
+            self.display.close()
+            server.should_exit = True
+            await display
+        self.outbox.close()
+        self.desired.close()
+
+    # --- what is joined to what ---
+
+    def _reconcile(self) -> None:
+        """Make the shards run what lies on disk."""
+        self._resolved = resolve(self.desired.items(), self._stream_problem)
+        self.shards.apply(self._resolved.works)
+        for item in self._resolved.rejected:
+            log.warning("%s %s rejected: %s", item.kind, item.id, item.reason)
+
+    def _stream_problem(self, stream: specs.Stream) -> str | None:
+        """Recordings are read below the folder that this worker was given, and nowhere else."""
+        parts = urlsplit(stream.url)
+        if parts.scheme != "file":
+            return None
+        if self._config.recordings is None:
+            return "this worker reads no recordings; start it with --recordings FOLDER"
+        path = Path(unquote(parts.path)).resolve()
+        if not path.is_relative_to(self._config.recordings.resolve()):
+            return "the recording does not lie in this worker's --recordings folder"
+        return None
+
+    def _on_stored(self, stored: list[Stored]) -> None:
+        """On the outbox's thread: new events are on disk."""
+        self.uplink.wake()
+        self._loop.call_soon_threadsafe(self.display.wake)
+
+    def _on_observed(self) -> None:
+        self.uplink.observed_changed()
+
+    def _items(self) -> list[ItemObserved]:
+        resolved = self._resolved
+        return [*resolved.accepted, *resolved.rejected, *self.shards.tasks()]
+
+    def _report(self) -> Report:
+        return Report(self._items(), self.shards.streams())
+
+    def _status(self) -> dict[str, Any]:
+        first = self.shards.first_look_boot_ms
+        return {
+            "worker": self.identity.worker,
+            "boot": self.identity.boot,
+            "session": "online" if self.uplink.online else "offline",
+            "denied": self.uplink.denied,
+            "started_ms": self._started_wall_ms,
+            "now_ms": self._clock.wall_ms(),
+            "ready": all(item.state != "Starting" for item in self._items()),
+            "pending": self.outbox.pending(),
+            "shed": self.outbox.shed,
+            "desired": msgspec.to_builtins(self.desired.known()),
+            "items": [msgspec.to_builtins(item) for item in self._items()],
+            "streams": [msgspec.to_builtins(stream) for stream in self.shards.streams()],
+            "first_look_s": None if first is None else (first - self._started_boot_ms) / 1000,
+        }
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            online=self.uplink.online,
+            pending=self.outbox.pending(),
+            shed=self.outbox.shed,
+            unstored=self.shards.unstored,
+            ignored_messages=self.uplink.ignored,
+            shard_restarts=self.shards.restarts,
+            streams=tuple(self.shards.streams()),
+            items=tuple(self._items()),
+        )
+
+
+def run(config: Config, clock: Clock) -> None:
+    """Hold the data folder and work until told to stop. Raises InstanceLockedError, ConfigError."""
+    with instance.locked(config.data) as name:
+        asyncio.run(_run(config, name, clock))
+
+
+async def _run(config: Config, name: str, clock: Clock) -> None:
+    await Agent(config, name, clock).run()
+
+
+def _listen(config: Config) -> socket.socket:
+    """The display's socket; its address goes to the log and to `display.url` in the data folder."""
+    host, port = config.display_address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"display: cannot listen on {config.display}: {error.strerror}") from None
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listening.getsockname()[1]}/"
+    log.info("display: %s", url)
+    fresh = config.data / "display.url.new"
+    fresh.write_text(f"{url}\n")
+    fresh.replace(config.data / "display.url")
+    return listening
+
+
+def process_start_boot_ms() -> int:
+    """When this process began, in milliseconds since the machine booted (proc(5), field 22)."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) * 1000 // os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,160 @@
+"""One task on one stream: frames in, events out.
+
+Here: which frames are due, and the way of a frame through detector, tracker and rules. Not here:
+where frames come from (edge/video), threads, processes, and the clock.
+
+    for frame in frames:
+        if analysis.due(frame):
+            events = analysis.look(frame, detector.detect_frame(frame))
+    events = analysis.close("removed")
+
+Tasks with the same model on one stream share a detection. `due` and `look` share no state, so one
+thread may choose frames while another looks at them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from edge.video.decode import Frame
+from edge.vision import rules
+from edge.vision.detect import Detections, Detector
+from edge.vision.track import LIKE, Tracker
+from wire import specs
+from wire.events import Event
+
+LEAST_PATIENCE_S = 2.0
+LONGEST_PATIENCE_S = 60.0
+"""How long the tracker keeps an unseen object, whatever grace a rule gives."""
+
+
+def unknown_classes(task: specs.Task, labels: Sequence[str]) -> Iterator[specs.Problem]:
+    """The classes that a task names and its model does not have, each with its path."""
+    for number, name in enumerate(task.spec.model.classes or ()):
+        if name not in labels:
+            yield _unknown(("spec", "model", "classes", number), name, task)
+    for index, rule in enumerate(task.spec.rules):
+        for path, leaf in specs.leaves(rule.when):
+            for name in leaf.classes:
+                if name not in labels:
+                    yield _unknown(("spec", "rules", index, "when", *path, "class"), name, task)
+
+
+def _unknown(path: tuple[str | int, ...], name: str, task: specs.Task) -> specs.Problem:
+    return specs.Problem(path, f"model {task.spec.model.name!r} knows no class {name!r}")
+
+
+class Analysis:
+    """A task at work on a stream.
+
+    `scope` begins the ids of its incidents; no other run of the task may have the same. Raises
+    wire.specs.SpecError if the task names a class that the model does not have.
+    """
+
+    def __init__(
+        self, task: specs.Task, task_revision: int, detector: Detector, scope: str
+    ) -> None:
+        problems = tuple(unknown_classes(task, detector.labels))
+        if problems:
+            raise specs.SpecError(problems)
+        self.detector = detector
+        self.fps = task.spec.fps
+        self._program = rules.compile_task(task, task_revision, scope)
+        self._like = {LIKE.get(name, name) for name in _named(task.spec)}
+        self._schedule = _Schedule(self.fps)
+        self._state = rules.START
+        self._min_score = task.spec.model.min_score
+        self._tracker = self._new_tracker()
+        self._looked_s: float | None = None
+
+    @property
+    def tracks_shed(self) -> int:
+        """Objects of this connection that were not followed because there were too many."""
+        return self._tracker.shed
+
+    def due(self, frame: Frame) -> bool:
+        """Whether this frame is to be looked at. Ask once for each frame, in their order."""
+        return self._schedule.due(frame.pts_s)
+
+    def look(
+        self, frame: Frame, detections: Detections, coverage: float | None = None
+    ) -> list[Event]:
+        """What became true with this frame. `coverage` is the share of wanted looks, 0..1.
+
+        A frame that is not later than the last one looked at is of a new connection: what was open
+        ends as `interrupted`, and everything is seen anew.
+        """
+        events: list[Event] = []
+        if self._looked_s is not None and frame.pts_s <= self._looked_s:
+            events = self.close("interrupted")
+        self._looked_s = frame.pts_s
+        tracks = self._tracker.update(_of_classes(detections, self._like), frame.pts_s)
+        self._state, found = rules.step(self._program, self._state, tracks, frame.pts_s, frame.t_ms)
+        if coverage is None:
+            return events + found
+        covered = round(coverage, 3)
+        return events + [msgspec.structs.replace(event, coverage=covered) for event in found]
+
+    def close(self, reason: str) -> list[Event]:
+        """End what is open, each at its last seen moment: `interrupted` or `removed`.
+
+        Objects are forgotten; looks may go on, and incidents get new numbers.
+        """
+        events = rules.close(self._program, self._state, reason)
+        self._state = rules.State(self._state.incidents)
+        self._tracker = self._new_tracker()
+        self._looked_s = None
+        return events
+
+    def _new_tracker(self) -> Tracker:
+        longest_s = min(LONGEST_PATIENCE_S, rules.longest_absence_s(self._program))
+        patience_s = max(LEAST_PATIENCE_S, 3 / self.fps, longest_s)
+        return Tracker(min_score=self._min_score, fps=self.fps, patience_s=patience_s)
+
+
+class _Schedule:
+    """Which frames are nearest to the moments at which looks are wanted.
+
+    Those are the multiples of 1 / fps after the first frame; so irregular or uneven frame rates
+    neither drift nor exceed fps.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._first_s = 0.0
+        self._previous_s = math.inf
+        self._turn = -1
+
+    def due(self, pts_s: float) -> bool:
+        """Whether the frame of this time is the one for its turn; time that falls starts anew."""
+        if pts_s < self._previous_s:
+            self._first_s = self._previous_s = pts_s
+            self._turn = -1
+        interval_s = min(pts_s - self._previous_s, 1 / self._fps)
+        self._previous_s = pts_s
+        # The next frame is as far away as the last one: half of that tells which is nearer.
+        turn = math.floor((pts_s - self._first_s + interval_s / 2) * self._fps + 1e-6)
+        if turn <= self._turn:
+            return False
+        self._turn = turn
+        return True
+
+
+def _named(spec: specs.TaskSpec) -> set[str]:
+    """The classes that any rule names: others need not be followed."""
+    return {
+        name for rule in spec.rules for _, leaf in specs.leaves(rule.when) for name in leaf.classes
+    }
+
+
+def _of_classes(detections: Detections, like: set[str]) -> Detections:
+    """Only the objects of these classes and of those that detectors take for them."""
+    rows = [row for row, label in enumerate(detections.labels) if LIKE.get(label, label) in like]
+    if len(rows) == len(detections):
+        return detections
+    return Detections(
+        detections.boxes[rows],
+        detections.scores[rows],
+        tuple(detections.labels[row] for row in rows),
+    )

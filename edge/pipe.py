@@ -1,0 +1,71 @@
+"""What the agent and a shard say to each other over their pipe.
+
+Here: plain frozen messages, and nothing that decodes or infers: the agent imports this file, and it
+must stay small. Not here: what either does about a message (shards, shard).
+"""
+
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from edge.reconcile import Action
+from wire.messages import ItemObserved, StreamHealth
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a shard must know before it starts."""
+
+    models: tuple[str, ...]
+    """Folders in which models lie, looked through in this order."""
+    boot: str
+    """The agent process that the events speak of."""
+    threads: int
+    """Threads of one inference."""
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Agent to shard: do this."""
+
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Agent to shard: the events of that message are on disk."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Agent to shard: end open incidents as interrupted, then stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Shard to agent: events (encoded), to be stored and answered by number."""
+
+    number: int
+    events: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Shard to agent, every second: how its streams and tasks fare."""
+
+    streams: tuple[StreamHealth, ...]
+    tasks: tuple[ItemObserved, ...]
+    looks: int
+    """Pictures analysed since the shard started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Shard to agent: everything was said and stored."""
+
+
+ToShard = Settings | Apply | Stored | Finish
+ToAgent = Happened | Beat | Finished
+Pipe = Connection

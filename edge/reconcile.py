@@ -1,0 +1,164 @@
+"""From the desired document to what the shards must do: pure, no I/O, no clock.
+
+`resolve` reads the document's items into streams with their tasks, rejecting what cannot be done;
+`plan` compares what is wanted with what runs. Not here: starting anything (shards).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from wire import specs
+from wire.messages import Item, ItemObserved, ItemState
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StreamKey:
+    """Which stream: one feed of a camera. It is opened and decoded once, whoever watches."""
+
+    camera: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWork:
+    """A task and the revision of it that is wanted."""
+
+    task: specs.Task
+    revision: int
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.metadata.name
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWork:
+    """A stream to open, and the tasks that watch it, by name."""
+
+    key: StreamKey
+    stream: specs.Stream
+    tasks: tuple[TaskWork, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Open this stream and begin its tasks."""
+
+    work: StreamWork
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The stream's address stays; its tasks changed. Unchanged tasks keep their state."""
+
+    work: StreamWork
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Close this stream; its open incidents end as removed."""
+
+    key: StreamKey
+
+
+Action = Start | Update | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a document comes to: streams to run, and items that cannot be done with the reason."""
+
+    works: tuple[StreamWork, ...]
+    rejected: tuple[ItemObserved, ...]
+    accepted: tuple[ItemObserved, ...]
+    """Items without a life of their own (cameras): taken note of."""
+
+
+def resolve(
+    items: Iterable[Item], stream_problem: Callable[[specs.Stream], str | None]
+) -> Resolved:
+    """Streams with their tasks. One bad item is rejected with its reason; the others go on.
+
+    `stream_problem` says why this worker may not open a stream, if it may not.
+    """
+    cameras: dict[str, specs.Camera] = {}
+    tasks: list[tuple[Item, specs.Task]] = []
+    rejected: list[ItemObserved] = []
+    accepted: list[ItemObserved] = []
+    for item in items:
+        try:
+            resource = _parse(item)
+        except ValueError as error:
+            rejected.append(_rejected(item, str(error)))
+            continue
+        if isinstance(resource, specs.Camera):
+            cameras[item.id] = resource
+            accepted.append(_observed(item, "Running"))
+        elif isinstance(resource, specs.Task):
+            tasks.append((item, resource))
+        else:
+            rejected.append(_rejected(item, f"a worker has no use for a {item.kind}"))
+    wanted: dict[StreamKey, tuple[specs.Stream, list[TaskWork]]] = {}
+    for item, task in tasks:
+        camera = cameras.get(task.spec.camera)
+        if camera is None:
+            rejected.append(_rejected(item, f"spec.camera: no camera {task.spec.camera!r}"))
+            continue
+        stream = camera.spec.streams.get(task.spec.stream)
+        if stream is None:
+            reason = f"spec.stream: camera {task.spec.camera!r} has no stream {task.spec.stream!r}"
+            rejected.append(_rejected(item, reason))
+            continue
+        problem = stream_problem(stream)
+        if problem is not None:
+            rejected.append(_rejected(item, problem))
+            continue
+        key = StreamKey(task.spec.camera, task.spec.stream)
+        wanted.setdefault(key, (stream, []))[1].append(TaskWork(task, item.revision))
+    works = tuple(
+        StreamWork(key, stream, tuple(sorted(found, key=lambda work: work.name)))
+        for key, (stream, found) in sorted(wanted.items(), key=lambda pair: pair[0])
+    )
+    return Resolved(works, tuple(rejected), tuple(accepted))
+
+
+def _parse(item: Item) -> specs.Resource:
+    try:
+        document = msgspec.json.decode(item.body)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"unreadable: {error}") from None
+    resource = specs.parse(document)
+    if (resource.kind, resource.metadata.name) != (item.kind, item.id):
+        raise ValueError(f"it says that it is {resource.kind} {resource.metadata.name!r}")
+    return resource
+
+
+def _observed(item: Item, state: ItemState, reason: str = "") -> ItemObserved:
+    return ItemObserved(
+        kind=item.kind, id=item.id, revision=item.revision, state=state, reason=reason
+    )
+
+
+def _rejected(item: Item, reason: str) -> ItemObserved:
+    return _observed(item, "Rejected", reason)
+
+
+def plan(wanted: Iterable[StreamWork], running: Mapping[StreamKey, StreamWork]) -> list[Action]:
+    """What to do so that `wanted` runs: stops first, so that their room is free for starts."""
+    by_key = {work.key: work for work in wanted}
+    actions: list[Action] = []
+    starts: list[Action] = []
+    for key, work in running.items():
+        new = by_key.get(key)
+        if new is None or new.stream != work.stream:
+            actions.append(Stop(key))
+    for key, work in by_key.items():
+        old = running.get(key)
+        if old is None or old.stream != work.stream:
+            starts.append(Start(work))
+        elif old.tasks != work.tasks:
+            starts.append(Update(work))
+    return actions + starts

@@ -1,0 +1,264 @@
+"""Recordings through the same path as live streams, as fast as they go.
+
+Here: `forecourt-edge replay`. Not here: the path itself (analysis.py), serving, storing.
+
+Every due frame is looked at, with one decoder thread and one inference thread; a recording's time 0
+is the given start, and incidents are numbered under its own hash. So two runs over the same files
+give the same bytes on the same machine.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TextIO
+from urllib.parse import quote
+
+import msgspec
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from edge.analysis import Analysis
+from edge.clock import Clock, SystemClock
+from edge.video.decode import DecodeStats, frames, starting_at
+from edge.video.source import Packet, SourceError, packets
+from edge.vision.detect import Detector
+from edge.vision.manifest import Manifest, ModelError, at, find
+from wire import specs
+from wire.events import Event, encode_event
+
+MAX_TASK_BYTES = 1024 * 1024
+BAD_INPUT = 2
+
+
+class ReplayError(Exception):
+    """Why nothing can be replayed, one line for each problem."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a replay did, over all its files."""
+
+    files: int = 0
+    packets: int = 0
+    frames_decoded: int = 0
+    frames_analysed: int = 0
+    decode_errors: int = 0
+    events: int = 0
+    tracks_shed: int = 0
+    video_s: float = 0.0
+    wall_s: float = 0.0
+    times_real_time: float = 0.0
+    failed: list[str] = field(default_factory=list)
+    """Why files could not be replayed to their end."""
+
+
+def replay(
+    file: Path,
+    task: specs.Task,
+    detector: Detector,
+    *,
+    start_ms: int = 0,
+    limit_s: float | None = None,
+    summary: Summary | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Iterator[Event]:
+    """The events of one recording; open incidents end as `interrupted` with it.
+
+    `limit_s` stops after that much of its time. `progress` gets the bytes of each packet that was
+    read. Raises SourceError if the file cannot be read, or holds no picture that can be decoded;
+    the events up to there have come by then.
+    """
+    summary = summary if summary is not None else Summary()
+    stats = DecodeStats()
+    analysis = Analysis(task, 0, detector, _scope(file))
+    stream = specs.Stream(url=f"file://{quote(str(file.resolve()))}", pace="fast")
+    failure: SourceError | None = None
+    last_s = 0.0
+    source = _counted(packets(stream), progress)
+    try:
+        for frame in frames(source, anchor=starting_at(start_ms), stats=stats):
+            if limit_s is not None and frame.pts_s > limit_s:
+                break
+            last_s = frame.pts_s
+            if analysis.due(frame):
+                summary.frames_analysed += 1
+                yield from analysis.look(frame, detector.detect_frame(frame))
+    except SourceError as error:
+        failure = error
+    yield from analysis.close("interrupted")
+    summary.files += 1
+    summary.packets += stats.packets
+    summary.frames_decoded += stats.frames
+    summary.decode_errors += stats.errors
+    summary.tracks_shed += analysis.tracks_shed
+    summary.video_s += last_s
+    if failure is not None:
+        raise failure
+    if not stats.frames:
+        raise SourceError(
+            f"reading {stream.url}: not one of its {stats.packets} packets could be decoded; "
+            "look whether the file is whole"
+        )
+
+
+def command(
+    *,
+    files: Sequence[Path],
+    task_file: Path,
+    model: str | None = None,
+    models: Sequence[Path] = (),
+    start: str = "2026-01-01T00:00:00Z",
+    as_json: bool = False,
+    out: BinaryIO | None = None,
+    err: TextIO | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Replay files under a task; events as JSON lines on `out`. Returns the exit code.
+
+    `model` is a name, or the path of an `.onnx` file or a `model.toml`; without it the task's own
+    model is used. A file that cannot be read gets a line on `err` and makes the code 2 at the end.
+    """
+    out, err = out or sys.stdout.buffer, err or sys.stderr
+    clock = clock or SystemClock()
+    try:
+        task = read_task(task_file)
+        detector = Detector(_manifest(model, models, task), threads=1)
+        start_ms = _milliseconds(start)
+        # The classes are checked before the first file is touched.
+        Analysis(task, 0, detector, "")
+    except (ReplayError, ModelError) as error:
+        _say(err, str(error))
+        return BAD_INPUT
+    except specs.SpecError as error:
+        _say(err, _problems(task_file, error))
+        return BAD_INPUT
+
+    summary = Summary()
+    began_s = clock.monotonic_s()
+    with _progress(err) as bar:
+        for file in files:
+            shown = bar.add_task(file.name, total=_size_bytes(file))
+            try:
+                for event in replay(
+                    file, task, detector, start_ms=start_ms, summary=summary,
+                    progress=partial(bar.advance, shown),
+                ):  # fmt: skip
+                    summary.events += 1
+                    out.write(encode_event(event) + b"\n")
+            except SourceError as error:
+                summary.failed.append(str(error))
+                _say(err, str(error))
+    summary.wall_s = clock.monotonic_s() - began_s
+    summary.times_real_time = summary.video_s / max(summary.wall_s, 1e-9)
+    if as_json:
+        out.write(msgspec.json.encode(_rounded(summary)) + b"\n")
+    out.flush()
+    _say(err, _sentence(summary))
+    return BAD_INPUT if summary.failed else 0
+
+
+def read_task(path: Path) -> specs.Task:
+    """The task in a YAML file. Raises ReplayError, or SpecError with every problem."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_TASK_BYTES + 1)
+    except OSError as error:
+        raise ReplayError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(text) > MAX_TASK_BYTES:
+        raise ReplayError(f"{path}: larger than {MAX_TASK_BYTES} bytes; this is no task")
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        said = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ReplayError(f"{path}: no valid YAML{where}: {said}") from None
+    resource = specs.parse(document)
+    if not isinstance(resource, specs.Task):
+        raise ReplayError(f"{path}: kind: a Task is needed here, this is a {resource.kind}")
+    return resource
+
+
+def _manifest(model: str | None, folders: Sequence[Path], task: specs.Task) -> Manifest:
+    """The model that was asked for: a path where it looks like one, else a name."""
+    if model is not None and ("/" in model or model.endswith((".onnx", ".toml"))):
+        return at(Path(model))
+    return find(folders, model if model is not None else task.spec.model.name)
+
+
+def _scope(file: Path) -> str:
+    """The first 12 hex digits of a file's hash. An unreadable file is the source's to report."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
+    except OSError:
+        return "unreadable"
+
+
+def _counted(source: Iterator[Packet], progress: Callable[[int], object]) -> Iterator[Packet]:
+    for packet in source:
+        progress(packet.size_bytes)
+        yield packet
+
+
+def _milliseconds(start: str) -> int:
+    try:
+        moment = datetime.fromisoformat(start)
+    except ValueError:
+        raise ReplayError(f"--start {start}: write for example 2026-01-01T00:00:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def _progress(err: TextIO) -> Progress:
+    """A bar for people; nothing where `err` is no terminal."""
+    console = Console(file=err)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _size_bytes(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
+def _problems(path: Path, error: specs.SpecError) -> str:
+    return "\n".join(f"{path}: {problem}" for problem in error.problems)
+
+
+def _say(err: TextIO, text: str) -> None:
+    err.write(f"{text}\n")
+    err.flush()
+
+
+def _rounded(summary: Summary) -> Summary:
+    """The summary with figures that people can read."""
+    for name in ("video_s", "wall_s", "times_real_time"):
+        setattr(summary, name, round(getattr(summary, name), 3))
+    return summary
+
+
+def _sentence(summary: Summary) -> str:
+    failed = f", {len(summary.failed)} failed" if summary.failed else ""
+    return (
+        f"{summary.files} files{failed}: {summary.video_s:.1f} s of video in "
+        f"{summary.wall_s:.1f} s ({summary.times_real_time:.1f} times real time), "
+        f"{summary.packets} packets read, {summary.frames_decoded} frames decoded, "
+        f"{summary.frames_analysed} analysed, {summary.decode_errors} decode errors, "
+        f"{summary.events} events"
+    )

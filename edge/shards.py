@@ -1,0 +1,271 @@
+"""The agent's side of its decode processes: which runs what, and that each of them lives.
+
+Here: starting and restarting shards, dividing streams among them, storing what they saw. Not here:
+decoding or inference (shard), what is wanted (reconcile), the network (uplink).
+
+Shards are spawned, never forked, each with a socket pair of its own. A shard that dies or stops
+beating is ended and started again with the same streams; nothing else of the worker notices.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from edge.clock import Clock
+from edge.pipe import (
+    Apply,
+    Beat,
+    Finish,
+    Finished,
+    Happened,
+    Pipe,
+    Settings,
+    Stored,
+    ToAgent,
+    ToShard,
+)
+from edge.reconcile import Start, Stop, StreamKey, StreamWork, Update, plan
+from edge.store.outbox import Outbox
+from wire.events import decode_event
+from wire.messages import ItemObserved, StreamHealth
+
+log = logging.getLogger("forecourt.shards")
+
+_SILENT_AFTER_S = 20.0
+_RESTART_S = (0.2, 30.0)
+_STEADY_AFTER_S = 60.0
+_STORE_AGAIN_AFTER_S = 1.0
+_FINISH_WITHIN_S = 8.0
+_INBOX = 256
+
+
+class _Process:
+    """A running decode process: its pipe, and the thread that reads it."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        """Spawn it. Must be called on the loop that reads `inbox`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "edge.shard", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            )
+        self._pipe: Pipe = Connection(ours.detach())
+        self._sending = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.inbox: asyncio.Queue[ToAgent | None] = asyncio.Queue(_INBOX)
+        threading.Thread(target=self._receive, name=name, daemon=True).start()
+
+    def send(self, message: ToShard) -> None:
+        """Say something; a process that is gone hears nothing, and its end is told by the inbox."""
+        with self._sending:
+            if not self._pipe.closed:
+                try:
+                    self._pipe.send(message)
+                except OSError as error:
+                    log.warning("a shard does not listen: %s", error)
+
+    def _receive(self) -> None:
+        """Read the pipe to its end; the inbox's bound holds the process back."""
+        try:
+            while True:
+                self._hand_over(self._pipe.recv())
+        except (EOFError, OSError):
+            with self._sending:
+                self._pipe.close()
+            self._hand_over(None)
+
+    def _hand_over(self, message: ToAgent | None) -> None:
+        with suppress(RuntimeError, CancelledError):  # the agent's loop has ended
+            asyncio.run_coroutine_threadsafe(self.inbox.put(message), self._loop).result()
+
+    def end(self) -> None:
+        """Make an end of it at once; whatever mattered has been said before."""
+        self._child.kill()
+        self._child.wait()
+
+
+@dataclass
+class _Shard:
+    """What one decode process runs, whether it lives just now or not."""
+
+    number: int
+    running: dict[StreamKey, StreamWork] = field(default_factory=dict)
+    process: _Process | None = None
+    beat: Beat | None = None
+
+    def send(self, message: ToShard) -> None:
+        """Say something to the process, if there is one."""
+        if self.process is not None:
+            self.process.send(message)
+
+
+class Shards:
+    """All decode processes of this worker. Everything here runs on the agent's loop."""
+
+    def __init__(
+        self,
+        count: int,
+        settings: Settings,
+        outbox: Outbox,
+        clock: Clock,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._clock = clock
+        self._on_change = on_change
+        self._shards = [_Shard(number) for number in range(count)]
+        self._finishing = asyncio.Event()
+        self.restarts = 0
+        self.unstored = 0
+        self.first_look_boot_ms: int | None = None
+
+    # --- what others ask for ---
+
+    def apply(self, works: Iterable[StreamWork]) -> None:
+        """Make `works` run: each stream stays on its shard, new ones go to the least loaded."""
+        wanted = list(works)
+        running = {key: work for shard in self._shards for key, work in shard.running.items()}
+        for action in plan(wanted, running):
+            match action:
+                case Stop(key):
+                    shard = next(s for s in self._shards if key in s.running)
+                    del shard.running[key]
+                case Update(work):
+                    shard = next(s for s in self._shards if work.key in s.running)
+                    shard.running[work.key] = work
+                case Start(work):
+                    shard = min(self._shards, key=lambda s: len(s.running))
+                    shard.running[work.key] = work
+            shard.send(Apply((action,)))
+
+    def streams(self) -> list[StreamHealth]:
+        """How every stream fares, as its shard last said."""
+        found = []
+        for shard in self._shards:
+            said = {(s.camera, s.stream): s for s in shard.beat.streams} if shard.beat else {}
+            for key in shard.running:
+                health = said.get((key.camera, key.stream))
+                found.append(
+                    health or StreamHealth(camera=key.camera, stream=key.stream, state="opening")
+                )
+        return found
+
+    def tasks(self) -> list[ItemObserved]:
+        """The state of every task that a shard was given."""
+        found = []
+        for shard in self._shards:
+            said = {(t.id, t.revision): t for t in shard.beat.tasks} if shard.beat else {}
+            for work in shard.running.values():
+                for task in work.tasks:
+                    starting = ItemObserved(
+                        kind="Task", id=task.name, revision=task.revision, state="Starting"
+                    )
+                    found.append(said.get((task.name, task.revision), starting))
+        return found
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Keep every shard alive until `finish`."""
+        async with asyncio.TaskGroup() as group:
+            for shard in self._shards:
+                group.create_task(self._keep_alive(shard), name=f"shard-{shard.number}")
+
+    async def finish(self) -> None:
+        """Let open incidents end as interrupted and be stored; then the processes end."""
+        self._finishing.set()
+        for shard in self._shards:
+            shard.send(Finish())
+
+    async def _keep_alive(self, shard: _Shard) -> None:
+        attempt = 0
+        while not self._finishing.is_set():
+            began_s = self._clock.monotonic_s()
+            try:
+                await self._serve(shard)
+            except Exception:
+                log.exception("shard %d", shard.number)
+            if self._finishing.is_set():
+                return
+            steady = self._clock.monotonic_s() - began_s > _STEADY_AFTER_S
+            attempt = 0 if steady else attempt + 1
+            base_s, cap_s = _RESTART_S
+            wait_s = random.uniform(base_s, min(cap_s, base_s * 2**attempt))
+            self.restarts += 1
+            log.error("shard %d ended; starting it again in %.1f s", shard.number, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _serve(self, shard: _Shard) -> None:
+        """One process, from its start with all its streams until it ends or falls silent."""
+        process = _Process(f"shard-{shard.number}", self._settings.threads)
+        closed = False
+        try:
+            shard.process, shard.beat = process, None
+            process.send(self._settings)
+            process.send(Apply(tuple(Start(work) for work in shard.running.values())))
+            while True:
+                patience_s = _FINISH_WITHIN_S if self._finishing.is_set() else _SILENT_AFTER_S
+                message = await asyncio.wait_for(process.inbox.get(), patience_s)
+                match message:
+                    case Happened(number, events):
+                        await self._store(events)
+                        process.send(Stored(number))
+                    case Beat() as beat:
+                        self._note(shard, beat)
+                    case Finished():
+                        return
+                    case None:
+                        closed = True
+                        return
+        except TimeoutError:
+            log.error("shard %d has been silent for %.0f s", shard.number, patience_s)
+        finally:
+            shard.process = None
+            process.end()
+            while not closed:
+                left = await process.inbox.get()
+                closed = left is None
+                if isinstance(left, Happened):
+                    await self._store(left.events)
+
+    def _note(self, shard: _Shard, beat: Beat) -> None:
+        changed = shard.beat is None or (
+            shard.beat.tasks != beat.tasks
+            or [(s.camera, s.state) for s in shard.beat.streams]
+            != [(s.camera, s.state) for s in beat.streams]
+        )
+        shard.beat = beat
+        if beat.looks and self.first_look_boot_ms is None:
+            self.first_look_boot_ms = self._clock.boot_ms()
+        if changed:
+            self._on_change()
+
+    async def _store(self, events: tuple[bytes, ...]) -> None:
+        """Append until it is on disk: meanwhile the shard waits, and its coverage tells."""
+        decoded = [decode_event(body) for body in events]
+        self.unstored += len(decoded)
+        try:
+            while True:
+                try:
+                    await asyncio.wrap_future(self._outbox.append(decoded))
+                    return
+                except (sqlite3.Error, OSError) as error:
+                    log.error("events are not on disk yet (%s); trying again", error)
+                    await asyncio.sleep(_STORE_AGAIN_AFTER_S)
+        finally:
+            self.unstored -= len(decoded)

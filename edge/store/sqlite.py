@@ -1,0 +1,66 @@
+"""How this worker opens its SQLite files; no table of anybody's.
+
+Each file has one writing connection, which also does the checkpoints; all others only read.
+(SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint at once.)
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+
+class CorruptError(RuntimeError):
+    """A file that is no sound database."""
+
+
+def open_writer(path: Path, schema: str) -> sqlite3.Connection:
+    """The one writing connection: WAL, every commit synced. Raises CorruptError, OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in (
+            "auto_vacuum = INCREMENTAL",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "busy_timeout = 5000",
+            "journal_size_limit = 16777216",
+            "temp_store = MEMORY",
+            "trusted_schema = OFF",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise CorruptError(f"{path}: {verdict}")
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if synchronous != 2:
+            raise CorruptError(f"{path}: commits are not synced (synchronous={synchronous})")
+        connection.executescript(schema)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise CorruptError(f"{path}: {error}") from None
+    except CorruptError:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. Raises sqlite3.OperationalError if there is no such file."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None,
+        check_same_thread=False,
+    )  # fmt: skip
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def set_aside(path: Path, stamp_ms: int) -> Path:
+    """Move a damaged file and its journals out of the way; they are evidence, never deleted."""
+    aside = path.with_name(f"{path.name}.corrupt-{stamp_ms}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
