@@ -86,7 +86,7 @@ def _outbox(name: str, connection: sqlite3.Connection) -> Iterator[Finding]:
     ).fetchone()[0]
     if strays:
         yield Finding(name, f"{strays} events belong to no known lane", report)
-    for seq, body in connection.execute("SELECT seq, body FROM events"):
+    for seq, body in connection.execute("SELECT seq, CAST(body AS BLOB) FROM events"):
         try:
             decode_event(body)
         except msgspec.MsgspecError as error:
@@ -98,7 +98,9 @@ def _desired(name: str, connection: sqlite3.Connection) -> Iterator[Finding]:
     again = "connect the worker to its center: it sends the whole document when digests differ"
     facts = dict(connection.execute("SELECT name, value FROM facts").fetchall())
     entries = []
-    for kind, item, revision, body in connection.execute("SELECT * FROM items").fetchall():
+    for kind, item, revision, body in connection.execute(
+        "SELECT kind, id, revision, CAST(body AS BLOB) FROM items"
+    ).fetchall():
         entries.append((kind, item, revision, item_hash(body)))
         try:
             specs.parse(json.loads(body))

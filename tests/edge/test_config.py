@@ -1,0 +1,68 @@
+"""A configuration is read once, and a mistake in it is named by its key."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.config import ConfigError, load
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, object]:
+    """The least that a worker needs."""
+    return {
+        "worker": "w1", "data": tmp_path / "data", "broker": ["mqtt://127.0.0.1:1883"],
+        "models": [tmp_path],
+    }  # fmt: skip
+
+
+def test_a_file_and_flags_make_one_configuration(tmp_path: Path, given: dict[str, object]) -> None:
+    """Flags win over the file, the file over the defaults."""
+    file = tmp_path / "edge.toml"
+    file.write_text('worker = "from-file"\nshards = 3\nbroker = "mqtt://broker:1"\n')
+    config = load(file, {**given, "broker": None})
+    assert (config.worker, config.shards, config.threads) == ("w1", 3, 1)
+    assert config.brokers[0].port == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"worker": None}, "worker: missing"),
+        ({"worker": "Not A Name"}, "worker: "),
+        ({"broker": []}, "broker: name at least one"),
+        ({"broker": ["mqtt://u:s3cret@host:x"]}, "broker: "),
+        ({"broker": ["http://host"]}, "broker: "),
+        ({"models": []}, "models: "),
+        ({"models": ["/nowhere/at/all"]}, "models: .* is no folder"),
+        ({"recordings": "/nowhere/at/all"}, "recordings: .* is no folder"),
+        ({"display": "8090"}, "display: "),
+        ({"shards": 0}, "shards: "),
+        ({"log_level": "LOUD"}, "log_level: "),
+    ],
+)
+def test_a_mistake_is_named_by_its_key(
+    given: dict[str, object], change: dict[str, object], expected: str
+) -> None:
+    """Each wrong value is refused with its key, and never shows a password."""
+    with pytest.raises(ConfigError, match=f"^{expected}") as refused:
+        load(None, {**given, **change})
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("wroker = 1\n", "unknown key 'wroker'"),
+        ("worker", "is no TOML"),
+        ("shards = 'x'", "wrong type"),
+    ],
+)
+def test_a_bad_file_is_refused(
+    tmp_path: Path, given: dict[str, object], text: str, expected: str
+) -> None:
+    """An unknown key and a file that is no TOML are errors, not ignored."""
+    file = tmp_path / "edge.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        load(file, given)
