@@ -1,0 +1,263 @@
+"""The demo's parts: its folder, processes, scene, network and wishes.
+
+The whole of it, with center and worker, is tried by tests/flows.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli.demo import folder, network, scene, smoke, stage, wishes
+from cli.demo.children import Children
+from cli.demo.scene import Scene
+from cli.errors import CommandError
+from tests.cli.conftest import Run
+from tests.waiting import wait_for
+
+REPOSITORY = Path(__file__).parents[2]
+FOREVER = ("-c", "import time; print('at work'); time.sleep(600)")
+FLEETING = ("-c", "print('the disk is full'); raise SystemExit(3)")
+LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
+
+
+# --- folder ------------------------------------------------------------------------------------
+
+
+def test_two_demos_in_one_folder_are_refused(tmp_path: Path, run: Run) -> None:
+    """The second says who has it and what to do."""
+    with folder.held(tmp_path / "demo"):
+        ran = run("demo", "--data", str(tmp_path / "demo"))
+    assert ran.code == 1
+    assert f"another demo (process {os.getpid()}) runs in {tmp_path / 'demo'}" in ran.err
+    with folder.held(tmp_path / "demo"):
+        pass
+
+
+def test_the_center_is_announced_while_it_runs(tmp_path: Path) -> None:
+    """Commands beside the folder find the center, and no longer when the demo has ended."""
+    with folder.held(tmp_path / ".demo") as held:
+        held.announce("http://127.0.0.1:8080")
+        assert '"http://127.0.0.1:8080"' in held.address.read_text()
+    assert not held.address.exists()
+
+
+KILLED_DEMO = """
+import sys, time
+from pathlib import Path
+from cli.demo import folder
+from cli.demo.children import Children
+with folder.held(Path(sys.argv[1])) as held, Children(held.logs, held.lock) as children:
+    print(children.start("worker", ("-c", "import time; time.sleep(600)")).process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems leave orphans")
+def test_a_killed_demo_leaves_no_process_and_a_free_folder(tmp_path: Path) -> None:
+    """After SIGKILL its children end by themselves; the next demo waits for them and starts."""
+    demo = subprocess.Popen(
+        [sys.executable, "-c", KILLED_DEMO, str(tmp_path)], stdout=subprocess.PIPE, cwd=REPOSITORY
+    )
+    with demo:
+        assert demo.stdout is not None
+        orphan = int(demo.stdout.readline())
+        demo.kill()
+    with folder.held(tmp_path):
+        wait_for(lambda: not is_running(orphan), 10, "the orphan's end")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process lives; one that waits to be reaped by init does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# --- children ----------------------------------------------------------------------------------
+
+
+def test_a_child_that_dies_is_reported_with_its_log(tmp_path: Path) -> None:
+    """What waits for something else is told at once who died, and its last words."""
+    with folder.held(tmp_path) as held, Children(held.logs, held.lock) as children:
+        children.start("center", FLEETING)
+        with pytest.raises(CommandError) as caught:
+            children.wait_for(lambda: None, time.monotonic() + 30, "nothing")
+    said = str(caught.value)
+    assert said.startswith("center ended with status 3")
+    assert said.endswith("  the disk is full")
+
+
+def test_waiting_in_vain_shows_all_logs(tmp_path: Path) -> None:
+    """The deadline names what was waited for and how far each process came."""
+    with folder.held(tmp_path) as held, Children(held.logs, held.lock) as children:
+        worker = children.start("worker", ("-u", *FOREVER))
+        wait_for(lambda: "at work" in worker.tail(), 10, "its first words")
+        with pytest.raises(CommandError, match=r"waited in vain for the moon[\s\S]*at work"):
+            children.wait_for(lambda: None, time.monotonic(), "the moon")
+
+
+def test_leaving_ends_all_children(tmp_path: Path) -> None:
+    """Also those that deal with SIGTERM in their own way and time."""
+    slow = (
+        "-u", "-c",
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit('in good order'))\n"
+        "print('ready'); time.sleep(600)",
+    )  # fmt: skip
+    with folder.held(tmp_path) as held:
+        with Children(held.logs, held.lock) as children:
+            first, second = children.start("center", slow), children.start("worker", slow)
+            wait_for(lambda: "ready" in first.tail(), 10, "the first")
+            wait_for(lambda: "ready" in second.tail(), 10, "the second")
+        assert (first.process.poll(), second.process.poll()) == (1, 1)
+        for child in (first, second):
+            assert "in good order" in child.tail()
+
+
+def test_children_get_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator's token for another center stays out of the demo's processes."""
+    monkeypatch.setenv("FORECOURT_TOKEN", "secret-of-another")
+    monkeypatch.setenv("FORECOURT_CENTER_LISTEN", "0.0.0.0:80")
+    with folder.held(tmp_path) as held, Children(held.logs, held.lock) as children:
+        child = children.start("env", ("-c", "import os; print(dict(os.environ))"), service=False)
+        child.process.wait(20)
+        assert "PATH" in child.tail()
+        assert "secret" not in child.tail()
+        assert "0.0.0.0" not in child.tail()
+
+
+# --- scene, network, wishes --------------------------------------------------------------------
+
+
+def test_a_visitors_video_is_read_where_it_lies(tmp_path: Path) -> None:
+    """Its folder is what the worker may read; spaces in its name do no harm."""
+    video = tmp_path / "my yard.mp4"
+    video.write_bytes(b"")
+    with folder.held(tmp_path / "demo") as held:
+        for given in (str(video), video.as_uri()):
+            found = scene.find(given, held)
+            assert found.recordings == tmp_path
+            assert found.stream["url"] == f"file://{tmp_path}/my%20yard.mp4"
+        camera = scene.find("rtsp://me:secret@10.0.0.5/main", held)
+        assert "secret" not in repr(camera)
+        for bad in ("gone.mp4", "gopher://x/y"):
+            with pytest.raises(CommandError, match="--video"):
+                scene.find(bad, held)
+
+
+def test_a_bare_network_is_taken_for_coco(tmp_path: Path) -> None:
+    """A file without a manifest gets a name that a task may use."""
+    file = tmp_path / "YOLOX_nano v2.onnx"
+    file.write_bytes(b"onnx")
+    with folder.held(tmp_path / "demo") as held:
+        found = network.find(file, held)
+        assert (found.name, found.labels) == ("yolox-nano-v2", network.COCO_LABELS)
+        assert (found.folders[0] / "yolox-nano-v2.onnx").read_bytes() == b"onnx"
+        with pytest.raises(CommandError, match="--model"):
+            network.find(tmp_path / "gone.onnx", held)
+
+
+def test_a_network_with_a_manifest_keeps_it(tmp_path: Path) -> None:
+    """Name and labels are the manifest's, which travels with the file."""
+    (tmp_path / "model.toml").write_text(
+        'name = "fire"\nfile = "f.onnx"\nlabels = ["flame", "smoke"]\n'
+    )
+    (tmp_path / "f.onnx").write_bytes(b"onnx")
+    with folder.held(tmp_path / "demo") as held:
+        found = network.find(tmp_path / "f.onnx", held)
+        assert (found.name, found.labels) == ("fire", ("flame", "smoke"))
+        assert sorted(p.name for p in (held.models / "fire").iterdir()) == ["f.onnx", "model.toml"]
+
+
+RENDERED = Scene(
+    {"url": "file:///r/forecourt.mp4", "loop": True}, Path("/r"), rendered=True,
+    zones={"unload": [[0, 0], [1, 0], [1, 1]], "pump-1": [[0, 0], [1, 0], [1, 1]]},
+    lines={"exit": [[0, 0], [1, 1]]},
+)  # fmt: skip
+OWN = Scene({"url": "rtsp://me:secret@10.0.0.5/main"}, Path("/r"), rendered=False)
+
+
+@pytest.mark.parametrize(
+    ("watched", "labels", "rules"),
+    [
+        (RENDERED, LABELS, ["person-at-unloading", "drive-out", "overstay-pump-1", "two-cars"]),
+        (RENDERED, ("person",), ["person-at-unloading"]),
+        (OWN, LABELS, ["person", "vehicle", "cross-middle-x", "cross-middle-y"]),
+        (OWN, ("flame", "smoke"), ["something"]),
+    ],
+)
+def test_wishes_fit_the_network_and_are_valid(
+    watched: Scene, labels: tuple[str, ...], rules: list[str]
+) -> None:
+    """Whatever is looked at, the documents pass the contract and ask for known labels only."""
+    found = wishes.documents(watched, network.Network("nano", labels, ()))
+    assert [each.resource.kind for each in found] == ["Station", "Worker", "Camera", "Task"]
+    task = found[-1].resource
+    assert task.kind == "Task"
+    assert [rule.name for rule in task.spec.rules] == rules
+
+
+# --- ports, smoke ------------------------------------------------------------------------------
+
+
+def test_a_fixed_port_that_is_taken_is_refused(run: Run, tmp_path: Path) -> None:
+    """Nothing is started, and the option to change is named."""
+    (tmp_path / "v.mp4").write_bytes(b"")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ran = run("demo", "--video", "v.mp4", "--model", "m.onnx", "--console-port", port)
+    assert ran.code == 1
+    assert f"port {port} for the console is in use: give another --console-port" in ran.err
+
+
+def test_any_port_where_the_nice_one_is_taken() -> None:
+    """Another program on 8080 does not keep the demo from starting."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else has it, which is as good
+            taken.bind(("127.0.0.1", stage.NICE_PORTS["console"]))
+            taken.listen()
+        assert stage.port_for("console", None) == 0
+    assert stage.port_for("console", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ('<tr data-event="12">', True),
+        ('{"props":{"data-event":"12"}}', True),
+        ("&quot;data-event&quot;:&quot;12&quot;", True),
+        ('{\\"data-event\\": 12, \\"a\\":1}', True),
+        ("<td>#12</td>", True),
+        ('"text":"#12"', True),
+        ("incident 5f3a-77", True),
+        ('[{"id":12,"severity":"info","t_ms":1700},{"id":11,"t_ms":1600}]', True),
+        ('[{"id":11,"severity":"info","t_ms":1700},{"id":12,"t_ms":1600}]', False),
+        ('{"id":12}', False),
+        ('<tr data-event="123">', False),
+        ("<td>#123</td>", False),
+        ("color: #12;", False),
+        ("", False),
+    ],
+)
+def test_whether_a_page_names_an_event(page: str, expected: bool) -> None:
+    """Numbers of other events and colours are no sign of it."""
+    assert smoke.names(page, {"id": 12, "incident": "5f3a-77", "t_ms": 1700}) is expected
+
+
+def test_signals_are_given_back(run: Run, tmp_path: Path) -> None:
+    """A demo that could not start leaves the process's signal handlers as they were."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run("demo", "--video", "gone.mp4").code == 2
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,0 +1,139 @@
+"""`forecourt get` and `events`."""
+
+import json
+import re
+import threading
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import terminal
+from cli.access import Access
+from cli.api import Api
+from cli.errors import CommandError
+from cli.events import following
+from tests.cli.conftest import Run
+from tests.cli.fake_center import TOKEN, FakeCenter
+from tests.cli.test_apply import SITE
+
+
+@pytest.fixture
+def applied(run: Run, center: FakeCenter) -> FakeCenter:
+    """A center with one site."""
+    assert run("apply", "-f", "-", stdin=SITE).code == 0
+    return center
+
+
+@pytest.mark.parametrize("kind", ["stations", "station", "workers", "cameras", "Task", "tasks"])
+def test_tables_fit_80_columns(run: Run, applied: FakeCenter, kind: str) -> None:
+    """Singular and plural give a table that fits, without anyone's escape sequences."""
+    ran = run("get", kind)
+    assert ran.code == 0
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "\x1b" not in ran.out
+
+
+def test_tables_say_what_matters(run: Run, applied: FakeCenter) -> None:
+    """Tasks show both revisions, state and reason; stations state and open alarms."""
+    task = run("get", "tasks", "--station", "s1").out
+    assert re.search(r"bay-2\s+s1\s+yard\s+Degraded\s+12 \(has\s+11\)\s+no GPU", task)
+    assert re.search(r"s1\s+Autonomous\s+never\s+2\s+1\s+1\s+1", run("get", "stations").out)
+    assert "rtsp://10.0.0.5/main" in run("get", "cameras", "-o", "wide").out
+
+
+def test_yaml_can_be_applied_again(run: Run, applied: FakeCenter, tmp_path: Path) -> None:
+    """What get writes changes nothing when applied, though it holds no password."""
+    texts = [run("get", kind, "-o", "yaml").out for kind in ("stations", "cameras", "tasks")]
+    assert "hunter2" not in "".join(texts)
+    ran = run("apply", "-f", "-", stdin="---\n".join(texts))
+    assert (ran.code, ran.out.splitlines()) == (
+        0, ["station/s1 unchanged", "camera/s1/yard unchanged", "task/s1/bay-2 unchanged"],
+    )  # fmt: skip
+
+
+def test_json_is_one_object(run: Run, applied: FakeCenter) -> None:
+    """A name gives the view itself, a list its items."""
+    assert json.loads(run("get", "task", "bay-2", "--station", "s1", "-o", "json").out)["status"]
+    assert len(json.loads(run("get", "workers", "-o", "json").out)["items"]) == 1
+
+
+def test_names_that_are_not_there(run: Run, applied: FakeCenter) -> None:
+    """A name is found in any station; a missing one is exit 1, a bad one exit 2."""
+    assert run("get", "task", "bay-2").code == 0
+    assert "no task bay-9 in any station" in run("get", "task", "bay-9").err
+    assert run("get", "station", "s9").code == 1
+    assert run("get", "station", "../s9").code == 2
+    assert run("get", "pumps").code == 2
+
+
+def test_events_past(run: Run, center: FakeCenter) -> None:
+    """Oldest first; filters and limits are kept over several pages."""
+    for number in range(2500):
+        center.add_event(severity="info" if number % 2 else "critical", label=f"car-{number}")
+    ran = run("events", "--severity", "critical", "--limit", "1100", "-o", "json")
+    labels = [json.loads(line)["label"] for line in ran.out.splitlines()]
+    assert labels == [f"car-{number}" for number in range(300, 2500, 2)]
+    assert "the latest 1100" in ran.err
+    assert run("events", "--since", "2h").out == ""
+    assert run("events", "--since", "soon").code == 2
+    assert len(run("get", "events", "--limit", "3").out.splitlines()) == 4
+
+
+def test_an_event_line_says_it_all(run: Run, center: FakeCenter) -> None:
+    """Time, severity, place, rule, phase and what; text from afar cannot steer the terminal."""
+    center.add_event(zone="pump\x1b[2J")
+    line = run("events").out
+    assert re.match(
+        r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  warning   s1/yard  overstay  start  car in pump", line
+    )
+    assert "\x1b" not in line
+
+
+def test_following_resumes_where_it_broke(
+    center: FakeCenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After each break it goes on from the last id, says so, and repeats nothing."""
+    center.break_stream_after = 2
+    for _ in range(5):
+        center.add_event()
+    with Api(Access(center.url, TOKEN)) as api:
+        events = list(islice(following(api, 0, {}, sleep=lambda _: None), 5))
+    assert [event["id"] for event in events] == [1, 2, 3, 4, 5]
+    assert center.resumed_from == ["0", "2", "4"]
+    assert "resuming in" in capsys.readouterr().err
+
+
+def test_following_sees_what_is_stored_meanwhile(center: FakeCenter) -> None:
+    """An event that is stored while the stream is open arrives on it."""
+    center.add_event()
+    seen: list[dict[str, Any]] = []
+    with Api(Access(center.url, TOKEN)) as api:
+        stream = following(api, 1, {})
+        reader = threading.Thread(target=lambda: seen.append(next(stream)), daemon=True)
+        reader.start()
+        center.add_event(label="truck")
+        reader.join(timeout=10)
+    assert [event["label"] for event in seen] == ["truck"]
+
+
+def test_following_does_not_ask_again_after_a_no(center: FakeCenter) -> None:
+    """A refused token ends it instead of trying for ever."""
+    with Api(Access(center.url, "another")) as api, pytest.raises(CommandError):
+        next(following(api, 0, {}))
+
+
+def test_ages() -> None:
+    """Ages are short and never negative."""
+    cases = {0: "just now", 12_000: "12 s ago", 190_000: "3 min ago", 7_300_000: "2 h ago",
+             90_000_000_000: "1041 d ago", -5_000: "just now"}  # fmt: skip
+    for age_ms, words in cases.items():
+        assert terminal.ago(1_000_000_000_000 - age_ms, 1_000_000_000_000) == words
+    assert terminal.ago(None, 0) == "never"
+
+
+def test_the_schema_names_every_kind(run: Run) -> None:
+    """Editors get one JSON Schema for all resources."""
+    schema = json.loads(run("schema").out)
+    assert {"Station", "Worker", "Camera", "Task"} <= set(schema["$defs"])

@@ -1,0 +1,103 @@
+"""The command against the real center, so that both read the REST API in the same way."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli import access
+from cli.api import Api
+from tests.cli.conftest import Run
+from tests.cli.test_apply import PLACES, SITE
+from tests.waiting import wait_for
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A center's data folder's parent, with `url` and `token` in it."""
+    pytest.importorskip("nicegui", reason="the center's extras are not installed")
+    root = tmp_path_factory.mktemp("center")
+    data, log = root / "data", root / "log"
+    words = [
+        *("-m", "center", "serve", "--data", str(data), "--listen", "127.0.0.1:0"),
+        *("--embedded-broker", "127.0.0.1:0", "--admin-token-file", str(root / "token")),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=REPOSITORY, stdout=output, stderr=output
+        )
+    try:
+        wait_for(
+            lambda: (data / "center.json").is_file() or process.poll() is not None, 30, "its start"
+        )
+        assert process.poll() is None, log.read_text()[-2000:]
+        (root / "url").write_text(json.loads((data / "center.json").read_text())["url"])
+        yield root
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def _pointed_to(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORECOURT_URL", (serving / "url").read_text())
+    monkeypatch.setenv("FORECOURT_TOKEN_FILE", str(serving / "token"))
+
+
+def test_a_site_from_dry_run_to_deletion(run: Run, tmp_path: Path) -> None:
+    """Each command says the same of a real center as the tests beside this one expect."""
+    (tmp_path / "site.yaml").write_text(SITE)
+    dry = run("apply", "-f", "site.yaml", "--dry-run")
+    assert dry.code == 0, dry.err
+    assert dry.out.count("created (dry run)") == 4
+    assert "no stations" in run("get", "stations").err
+
+    for result in ("created", "unchanged"):
+        ran = run("apply", "-f", "site.yaml")
+        assert (ran.code, ran.out.splitlines()) == (0, [f"{place} {result}" for place in PLACES])
+    for kind in ("stations", "workers", "cameras", "tasks"):
+        table = run("get", kind)
+        assert table.code == 0
+        assert "s1" in table.out
+        again = run("apply", "-f", "-", stdin=run("get", kind, "-o", "yaml").out)
+        assert again.out.splitlines() == [p for p in [f"{p} unchanged" for p in PLACES]
+                                          if p.startswith(kind[:-1])]  # fmt: skip
+
+    (tmp_path / "site.yaml").write_text(SITE.replace("10m", "5m"))
+    changed = run("apply", "-f", "site.yaml", "--dry-run").out
+    assert "-    for: 600.0\n+    for: 300.0" in changed
+
+    needed = run("delete", "station", "s1")
+    assert needed.code == 1
+    assert "bay-2" in needed.err
+    assert run("delete", "-f", "site.yaml", "--dry-run").out.count("deleted (dry run)") == 4
+    assert run("delete", "-f", "site.yaml").out.count("deleted") == 4
+    assert run("delete", "-f", "site.yaml", "--ignore-missing").out.count("already gone") == 4
+
+
+def test_refusals_are_readable(run: Run) -> None:
+    """An unknown station is a problem of a field; a wrong token is said without showing it."""
+    camera = SITE.split("---")[1]
+    ran = run("apply", "-f", "-", stdin=camera)
+    assert ran.code == 1
+    assert ran.err.startswith("standard input:doc 1 (Camera yard): metadata.station: ")
+    Path("token").write_text("wrong-token")
+    refused = run("get", "tasks", "--token-file", "token")
+    assert refused.code == 1
+    assert "does not accept the token" in refused.err
+    assert "wrong-token" not in refused.err
+
+
+def test_events_and_login_codes(run: Run, serving: Path) -> None:
+    """A center without events says so, and gives codes for browsers."""
+    assert "no events" in run("events", "--since", "1h").err
+    token = access.read_token(serving / "token")
+    with Api(access.Access((serving / "url").read_text(), token)) as api:
+        assert api.login_code()
+        assert list(api.events({"order": "asc"}, 10)) == []
