@@ -56,6 +56,12 @@ def run(
     quota_mb: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}QUOTA_MB", help="Most that events take [256].")
     ] = None,
+    reconnect_max_s: Annotated[
+        float | None,
+        typer.Option(
+            envvar=f"{_PREFIX}RECONNECT_MAX_S", help="Longest wait for the next attempt [60]."
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(envvar=f"{_PREFIX}LOG_LEVEL", help="DEBUG to ERROR [INFO].")
     ] = None,
@@ -78,7 +84,7 @@ def run(
     given = {
         "worker": worker, "data": data, "broker": broker, "models": models,
         "recordings": recordings, "display": display, "shards": shards, "threads": threads,
-        "quota_mb": quota_mb, "log_level": log_level,
+        "quota_mb": quota_mb, "reconnect_max_s": reconnect_max_s, "log_level": log_level,
     }  # fmt: skip
     try:
         settings = load(config, given)

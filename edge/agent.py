@@ -71,6 +71,7 @@ class Agent:
             self.outbox,
             self.desired,
             clock,
+            reconnect_max_s=config.reconnect_max_s,
             on_desired=self._reconcile,
             report=self._report,
         )

@@ -31,6 +31,7 @@ class Config:
     shards: int = 1
     threads: int = 1
     quota_mb: int = 256
+    reconnect_max_s: float = 60.0
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
@@ -46,7 +47,12 @@ class Config:
                 raise ConfigError(f"models: {folder} is no folder")
         if self.recordings is not None and not self.recordings.is_dir():
             raise ConfigError(f"recordings: {self.recordings} is no folder")
-        for name, low, high in (("shards", 1, 64), ("threads", 1, 64), ("quota_mb", 1, 1_000_000)):
+        for name, low, high in (
+            ("shards", 1, 64),
+            ("threads", 1, 64),
+            ("quota_mb", 1, 1_000_000),
+            ("reconnect_max_s", 1, 3600),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name}: {getattr(self, name)} is not within {low}..{high}")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

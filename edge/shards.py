@@ -22,6 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
+import msgspec
+
 from edge.clock import Clock
 from edge.pipe import (
     Apply,
@@ -37,7 +39,7 @@ from edge.pipe import (
 )
 from edge.reconcile import Start, Stop, StreamKey, StreamWork, Update, plan
 from edge.store.outbox import Outbox
-from wire.events import decode_event
+from wire.events import Event, decode_event
 from wire.messages import ItemObserved, StreamHealth
 
 log = logging.getLogger("forecourt.shards")
@@ -181,7 +183,8 @@ class Shards:
     # --- life ---
 
     async def run(self) -> None:
-        """Keep every shard alive until `finish`."""
+        """Keep every shard alive until `finish`, having ended what an earlier life left open."""
+        await self._interrupt()
         async with asyncio.TaskGroup() as group:
             for shard in self._shards:
                 group.create_task(self._keep_alive(shard), name=f"shard-{shard.number}")
@@ -223,7 +226,7 @@ class Shards:
                 message = await asyncio.wait_for(process.inbox.get(), patience_s)
                 match message:
                     case Happened(number, events):
-                        await self._store(events)
+                        await self._store([decode_event(body) for body in events])
                         process.send(Stored(number))
                     case Beat() as beat:
                         self._note(shard, beat)
@@ -241,7 +244,8 @@ class Shards:
                 left = await process.inbox.get()
                 closed = left is None
                 if isinstance(left, Happened):
-                    await self._store(left.events)
+                    await self._store([decode_event(body) for body in left.events])
+            await self._interrupt({key.camera for key in shard.running})
 
     def _note(self, shard: _Shard, beat: Beat) -> None:
         changed = shard.beat is None or (
@@ -255,9 +259,20 @@ class Shards:
         if changed:
             self._on_change()
 
-    async def _store(self, events: tuple[bytes, ...]) -> None:
+    async def _interrupt(self, cameras: set[str] | None = None) -> None:
+        """End what a process left open, each incident at the last moment that is known of it."""
+        await self._store(
+            [
+                msgspec.structs.replace(event, phase="end", reason="interrupted")
+                for event in self._outbox.open_incidents()
+                if cameras is None or event.camera in cameras
+            ]
+        )
+
+    async def _store(self, decoded: list[Event]) -> None:
         """Append until it is on disk: meanwhile the shard waits, and its coverage tells."""
-        decoded = [decode_event(body) for body in events]
+        if not decoded:
+            return
         self.unstored += len(decoded)
         try:
             while True:

@@ -110,6 +110,7 @@ class Uplink:
         desired: DesiredStore,
         clock: Clock,
         *,
+        reconnect_max_s: float = 60.0,
         on_desired: Callable[[], None],
         report: Callable[[], Report],
     ) -> None:
@@ -135,6 +136,7 @@ class Uplink:
             subscribe=[topics.all_down(identity.worker)],
             on_event=self._enqueue,
             will=self._will,
+            backoff_s=(min(0.5, reconnect_max_s), reconnect_max_s),
         )
 
     # --- what others ask for ---

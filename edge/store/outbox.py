@@ -23,7 +23,16 @@ from typing import Any
 
 from edge.clock import Clock
 from edge.store import sqlite
-from wire.events import LANES, MAX_BATCH_EVENTS, Event, Gap, Lane, encode_event, lane_of
+from wire.events import (
+    LANES,
+    MAX_BATCH_EVENTS,
+    Event,
+    Gap,
+    Lane,
+    decode_event,
+    encode_event,
+    lane_of,
+)  # fmt: skip
 from wire.messages import MAX_EPOCHS, Held
 
 log = logging.getLogger("forecourt.outbox")
@@ -56,6 +65,10 @@ CREATE TABLE IF NOT EXISTS gaps (           -- declared loss, until the watermar
   why   TEXT    NOT NULL,
   PRIMARY KEY (epoch, lane, first)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS incidents (      -- begun and not ended: what a crash leaves open
+  incident TEXT PRIMARY KEY,
+  body     BLOB NOT NULL                    -- its latest event
+) WITHOUT ROWID;
 """
 
 
@@ -86,7 +99,7 @@ class Slice:
         return self.first + len(self.events) - 1
 
 
-_Append = tuple[list[tuple[Lane, bytes]], "Future[list[Stored]]"]
+_Append = tuple[list[tuple[Event, bytes]], "Future[list[Stored]]"]
 _Acked = tuple[int, Lane, int]
 
 
@@ -130,7 +143,7 @@ class Outbox:
 
         Raises ValueError for an event above `MAX_EVENT_BYTES`; none of the list is stored then.
         """
-        encoded = [(lane_of(event), encode_event(event)) for event in events]
+        encoded = [(event, encode_event(event)) for event in events]
         for _, body in encoded:
             if len(body) > MAX_EVENT_BYTES:
                 raise ValueError(f"an event of {len(body)} bytes is above {MAX_EVENT_BYTES}")
@@ -209,6 +222,10 @@ class Outbox:
         )  # fmt: skip
         return [Stored(*row) for row in rows]
 
+    def open_incidents(self) -> list[Event]:
+        """The latest event of each incident that has begun and not ended."""
+        return [decode_event(body) for (body,) in self._read("SELECT body FROM incidents")]
+
     def pending(self) -> dict[str, int]:
         """How many events wait for an ack, by lane; gaps count as they must be told too."""
         counts = dict.fromkeys(LANES, 0)
@@ -273,13 +290,14 @@ class Outbox:
         if stored:
             self._on_stored([row for _, rows in stored for row in rows])
 
-    def _insert(self, events: Sequence[tuple[Lane, bytes]]) -> list[Stored]:
+    def _insert(self, events: Sequence[tuple[Event, bytes]]) -> list[Stored]:
         if self._epoch is None:
             self._epoch = secrets.randbelow(2**53 - 1) + 1
         epoch = self._epoch
         rows = []
-        for lane, body in events:
+        for event, body in events:
             self._make_room(len(body))
+            lane = lane_of(event)
             seq = self._high[lane] + 1
             cursor = self._writer.execute(
                 "INSERT INTO events (epoch, lane, seq, body) VALUES (?, ?, ?, ?)",
@@ -293,7 +311,18 @@ class Outbox:
             self._high[lane] = seq
             self._bytes += len(body)
             rows.append(Stored(cursor.lastrowid or 0, epoch, lane, seq, body))
+            self._note_incident(event, body)
         return rows
+
+    def _note_incident(self, event: Event, body: bytes) -> None:
+        if event.phase == "end":
+            self._writer.execute("DELETE FROM incidents WHERE incident = ?", (event.incident,))
+        elif event.phase is not None and event.incident is not None:
+            self._writer.execute(
+                "INSERT INTO incidents VALUES (?, ?)"
+                " ON CONFLICT (incident) DO UPDATE SET body = excluded.body",
+                (event.incident, body),
+            )
 
     def _advance(self, epoch: int, lane: Lane, seq: int) -> None:
         """Move a watermark up, and forget in groups what the center has."""

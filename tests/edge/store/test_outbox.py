@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge.store.check import findings
 from edge.store.outbox import Outbox, Stored
 from tests.parts.clock import SteppedClock
-from wire.events import Event, Lane, decode_event
+from wire.events import Event, Lane, Phase, decode_event
 
 Make = Callable[..., Outbox]
 
@@ -137,6 +137,23 @@ def test_slices_are_bounded_and_contiguous(make: Make) -> None:
     assert tiny is not None
     assert (tiny.first, tiny.last) == (201, 201)
     assert outbox.slice(epoch, "bulk", 450, 1000) is None
+
+
+def test_open_incidents_are_known_after_a_crash(make: Make) -> None:
+    """What began and did not end can be ended by the next life, at its latest moment."""
+
+    def of(incident: str, phase: Phase, number: int) -> Event:
+        return Event(
+            kind="presence", t_ms=number, camera="c", severity="critical",
+            incident=incident, phase=phase,
+        )  # fmt: skip
+
+    outbox = make()
+    stored(outbox, of("a", "start", 1), of("b", "start", 2), event(3))
+    stored(outbox, of("b", "update", 4), of("a", "end", 5))
+    outbox.close()
+    again = make()
+    assert [(e.incident, e.t_ms) for e in again.open_incidents()] == [("b", 4)]
 
 
 def test_a_full_outbox_sheds_bulk_first_and_declares_it(make: Make, tmp_path: Path) -> None:
