@@ -97,6 +97,40 @@ def run(
 
 
 @app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Recordings, one after the other.")],
+    task: Annotated[Path, typer.Option(help="YAML file with a Task.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model by name, or a path to .onnx [the task's own].")
+    ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(envvar=f"{_PREFIX}MODELS", help="Folder with models [./models]."),
+    ] = None,
+    start: Annotated[
+        str, typer.Option(help="Wall time of each recording's first picture.")
+    ] = "2026-01-01T00:00:00Z",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The summary as JSON on the last line of stdout.")
+    ] = False,
+) -> None:
+    """Analyse recordings as live streams are, as fast as may be; events as JSON lines on stdout.
+
+    Deterministic: two runs print the same bytes. Exit code 2 for bad input. Example:
+
+    forecourt-edge replay forecourt.mp4 --task bay-2.yaml --model yolox-nano
+    """
+    from edge.replay import command
+
+    folders = models or [Path("models")]
+    raise typer.Exit(
+        command(
+            files=files, task_file=task, model=model, models=folders, start=start, as_json=as_json
+        )
+    )
+
+
+@app.command()
 def check(
     data: Annotated[Path, typer.Option(envvar=f"{_PREFIX}DATA", help="The worker's data folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,

@@ -433,10 +433,18 @@ def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 def problems_of(error: ValidationError) -> tuple[Problem, ...]:
     """Pydantic's findings as problems; offending values are not repeated: they may be secret."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    places = [_written_path(each["loc"]) for each in found]
     return tuple(
-        Problem(_written_path(found["loc"]), found["msg"].removeprefix("Value error, "))
-        for found in error.errors(include_url=False, include_context=False, include_input=False)
+        Problem(path, each["msg"].removeprefix("Value error, "))
+        for path, each in zip(places, found, strict=True)
+        # A list counts as short when its items are wrong; then only the items are worth telling.
+        if each["type"] != "too_short" or not any(_below(other, path) for other in places)
     )
+
+
+def _below(path: tuple[str | int, ...], above: tuple[str | int, ...]) -> bool:
+    return len(path) > len(above) and path[: len(above)] == above
 
 
 def parse(document: object) -> Resource:

@@ -130,6 +130,14 @@ def test_every_mistake_is_named_at_once() -> None:
     assert {specs.dotted(p.path) for p in refused.value.problems} == {"spec.fps", "spec.colour"}
 
 
+def test_a_wrong_item_is_not_also_called_missing() -> None:
+    """Where the only rule is wrong, the operator hears of the rule and nothing else."""
+    document = changed(["spec", "rules"], [{"name": "r", "when": {"class": "car"}, "for": "soon"}])
+    with pytest.raises(specs.SpecError) as refused:
+        specs.parse(document)
+    assert [specs.dotted(p.path) for p in refused.value.problems] == ["spec.rules[0].for"]
+
+
 @pytest.mark.parametrize("document", [None, [], "kind: Task", 7, {}])
 def test_what_is_no_resource_is_refused(document: object) -> None:
     """Anything but a mapping with a known kind is refused with a sentence."""
