@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def wait_for(
-    condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.02
+    condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.05
 ) -> T:
     """Poll `condition` until it gives something true, and return that.
 
