@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from edge.video.decode import Frame
-from edge.vision import rules
+from edge.vision import program, rules
 from edge.vision.detect import Detections, Detector
 from edge.vision.track import LIKE, Tracker
 from wire import specs
@@ -60,7 +60,7 @@ class Analysis:
             raise specs.SpecError(problems)
         self.detector = detector
         self.fps = task.spec.fps
-        self._program = rules.compile_task(task, task_revision, scope)
+        self._program = program.compile_task(task, task_revision, scope)
         self._like = {LIKE.get(name, name) for name in _named(task.spec)}
         self._schedule = _Schedule(self.fps)
         self._state = rules.START
@@ -108,7 +108,7 @@ class Analysis:
         return events
 
     def _new_tracker(self) -> Tracker:
-        longest_s = min(LONGEST_PATIENCE_S, rules.longest_absence_s(self._program))
+        longest_s = min(LONGEST_PATIENCE_S, program.longest_absence_s(self._program))
         patience_s = max(LEAST_PATIENCE_S, 3 / self.fps, longest_s)
         return Tracker(min_score=self._min_score, fps=self.fps, patience_s=patience_s)
 

@@ -21,13 +21,14 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from edge.clock import Clock
 from edge.video.source import FALLBACK_FPS, Packet, frame_rate
 
 Image = npt.NDArray[np.uint8]
 Resize = Literal["letterbox", "stretch"]
 Color = Literal["BGR", "RGB"]
 
+SETTLE_S = 5.0
+"""How long a connection may take to send what it had kept when it was opened."""
 LEAST_STEP_S = 0.001
 """Pictures closer than this have the same stamp; the later one is put one frame on."""
 
@@ -43,10 +44,9 @@ class Anchor:
         """The wall time of another moment of the same connection."""
         return self.wall_ms + round((pts_s - self.pts_s) * 1000)
 
-
-def arriving(clock: Clock) -> Callable[[float], Anchor]:
-    """The anchor of a live stream: its first packet is now."""
-    return lambda pts_s: Anchor(clock.wall_ms(), pts_s)
+    def earlier(self, other: "Anchor") -> "Anchor":
+        """Of two anchors of a connection the one that places its moments earlier."""
+        return other if other.t_ms(self.pts_s) < self.wall_ms else self
 
 
 def starting_at(start_ms: int) -> Callable[[float], Anchor]:
@@ -132,7 +132,7 @@ class _Scalers:
             width=width,
             height=height,
             format="bgr24" if color == "BGR" else "rgb24",
-            interpolation=Interpolation.BILINEAR,
+            interpolation=Interpolation.AREA,
             threads=1,
         )
         plane = scaled.planes[0]
@@ -148,16 +148,22 @@ def frames(
 ) -> Iterator[Frame]:
     """The pictures of a stream in the order in which they are shown, with times that go forward.
 
-    `anchor` is asked at the first packet, with its stream time. A packet that cannot be decoded is
-    counted in `stats` and skipped. Size and codec may change between packets.
+    `anchor` is asked as packets arrive, with their stream time. A new connection begins with
+    pictures that were kept for it and so arrive late; the earliest anchor of the first `SETTLE_S`
+    holds. A packet that cannot be decoded is counted in `stats` and skipped. Size and codec may
+    change between packets.
     """
     stats = stats if stats is not None else DecodeStats()
     scalers = _Scalers()
     times = _Times()
     anchored: Anchor | None = None
+    settled_s = 0.0
     for packet in packets:
         if anchored is None:
             anchored = anchor(packet.pts_s)
+            settled_s = packet.pts_s + SETTLE_S
+        elif packet.data is not None and packet.pts_s < settled_s:
+            anchored = anchored.earlier(anchor(packet.pts_s))
         stats.packets += packet.data is not None
         for picture in _pictures(packet, times, stats):
             pts_s = times.of(picture)
@@ -211,7 +217,8 @@ class _Times:
     def of(self, picture: VideoFrame) -> float:
         """The stream time of a picture, always later than that of the one before."""
         ticks = self._best(picture.pts, picture.dts)
-        pts_s = None if ticks is None else float(ticks * self._time_base)
+        base = self._time_base
+        pts_s = None if ticks is None else ticks * base.numerator / base.denominator
         if pts_s is None:
             pts_s = 0.0 if self._last_s is None else self._last_s
         if self._last_s is not None and pts_s < self._last_s + LEAST_STEP_S:

@@ -32,6 +32,8 @@ RECORDING_GAP_S = 600.0
 """A longer hole between two packets of a recording is a jump of the recorder's clock."""
 POLL_S = 0.5
 
+_CLOCK = SystemClock()
+
 # FFmpeg writes whole URLs, passwords included, into its own log.
 av.logging.set_level(None)
 
@@ -60,7 +62,7 @@ class Packet:
 class Pacer:
     """What keeps a recording from running ahead of real time."""
 
-    monotonic_s: Callable[[], float] = SystemClock().monotonic_s
+    monotonic_s: Callable[[], float] = _CLOCK.monotonic_s
     wait: Callable[[float], object] = time.sleep
     """Waits that many seconds; it may return early, and is asked again then."""
 
@@ -68,7 +70,7 @@ class Pacer:
 def packets(
     stream: specs.Stream,
     *,
-    opener: "Opener | None" = None,
+    opener: Opener | None = None,
     pace: Pacer | None = None,
     open_timeout_s: float = 10.0,
     read_timeout_s: float = 10.0,
@@ -85,38 +87,48 @@ def packets(
     recorded = is_recording(stream)
     timeline = Timeline(begin_s, RECORDING_GAP_S if recorded else read_timeout_s, recorded)
     schedule = _Schedule(pace or Pacer(), stop) if recorded and stream.pace == "live" else None
-    while True:
+    while not stop():
         with (opener or open_container)(stream, open_timeout_s, read_timeout_s) as container:
-            video = _video_track(container, stream)
-            timeline.begin(video)
-            failure: SourceError | None = None
-            demuxed = container.demux(video)
-            while not stop():
-                try:
-                    data = next(demuxed, None)
-                except (av.error.FFmpegError, OSError) as error:
-                    failure = _failed("reading", stream, error, read_timeout_s)
-                    break
-                if data is None or (data.size == 0 and data.dts is None):
-                    break  # the demuxer's own mark of the end
-                pts_s, decode_s = timeline.stamp(data)
-                if schedule is not None and not schedule.reached(decode_s):
-                    return
-                yield Packet(data, pts_s, data.is_keyframe, data.size)
-            else:
-                return
-            yield Packet(None, timeline.end_s, False, 0)
-            if failure is not None:
-                raise failure
-        if not recorded:
-            raise SourceError(
-                f"reading {redacted_url(stream)}: the other side ended the stream; look whether "
-                "the camera restarted or serves too many readers"
-            )
-        if not timeline.moved:
-            raise SourceError(f"reading {redacted_url(stream)}: the video track holds no packet")
+            yield from _one_pass(container, stream, timeline, schedule, read_timeout_s, stop)
         if not stream.loop:
             return
+
+
+def _one_pass(
+    container: av.container.InputContainer,
+    stream: specs.Stream,
+    timeline: "Timeline",
+    schedule: "_Schedule | None",
+    read_timeout_s: float,
+    stop: Callable[[], bool],
+) -> Iterator[Packet]:
+    """A container's packets, the mark of their end, and then, if that end is bad, why."""
+    video = _video_track(container, stream)
+    timeline.begin(video)
+    failure: SourceError | None = None
+    try:
+        for data in container.demux(video):
+            if stop():
+                return
+            if data.size == 0 and data.dts is None:
+                break  # the demuxer's own mark of the end
+            pts_s, decode_s = timeline.stamp(data)
+            if schedule is not None and not schedule.reached(decode_s):
+                return
+            yield Packet(data, pts_s, data.is_keyframe, data.size)
+    except (av.error.FFmpegError, OSError) as error:
+        failure = _failed("reading", stream, error, read_timeout_s)
+    yield Packet(None, timeline.end_s, False, 0)
+    if failure is not None:
+        raise failure
+    where = redacted_url(stream)
+    if not is_recording(stream):
+        raise SourceError(
+            f"reading {where}: the other side ended the stream; look whether the camera restarted "
+            "or serves too many readers"
+        )
+    if not timeline.moved:
+        raise SourceError(f"reading {where}: its video track holds no packet; is the file whole?")
 
 
 def is_recording(stream: specs.Stream) -> bool:
@@ -129,6 +141,7 @@ def open_container(
 ) -> av.container.InputContainer:
     """Open a stream with FFmpeg. Raises SourceError, also after `open_timeout_s` of silence."""
     address, options = _address(stream)
+    began_s = _CLOCK.monotonic_s()
     try:
         return av.open(
             address,
@@ -138,6 +151,9 @@ def open_container(
             timeout=(open_timeout_s, read_timeout_s),
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if _CLOCK.monotonic_s() - began_s >= open_timeout_s:
+            # Interrupted, FFmpeg often tells of something else than the timeout.
+            raise _silent("opening", stream, open_timeout_s) from None
         raise _failed("opening", stream, error, open_timeout_s) from None
 
 
@@ -194,7 +210,7 @@ class Timeline:
                 shown = data.pts if data.pts is not None else given
                 self._offset = turn - min(given, shown) if self._recorded else turn - shown
             decode = given + self._offset
-            leap_s = float((decode - self._decode) * self._time_base)
+            leap_s = self._seconds(decode - self._decode)
             if self.moved and not -REORDER_S <= leap_s <= self._gap_s:
                 self._offset += turn - decode
                 decode = turn
@@ -203,9 +219,12 @@ class Timeline:
         self._decode = decode
         self.moved = True
         pts = decode if data.pts is None else data.pts
-        pts_s = float(pts * self._time_base)
-        self.end_s = max(self.end_s, float((pts + self._step) * self._time_base))
-        return pts_s, float(decode * self._time_base)
+        self.end_s = max(self.end_s, self._seconds(pts + self._step))
+        return self._seconds(pts), self._seconds(decode)
+
+    def _seconds(self, ticks: int) -> float:
+        # Not by way of Fraction: this runs for every packet of every stream.
+        return ticks * self._time_base.numerator / self._time_base.denominator
 
 
 def frame_rate(video: VideoStream) -> float:
@@ -238,6 +257,10 @@ class _Schedule:
         return True
 
 
+# FFmpeg would collect 20 pictures to learn the frame rate, which takes 4 s at 5 a second.
+_SHORT_PROBE = {"fpsprobesize": "0", "analyzeduration": "500000"}
+
+
 def _address(stream: specs.Stream) -> tuple[str, dict[str, str]]:
     """What FFmpeg opens, and how. A stream may only use the protocols of its own scheme."""
     parts = urlsplit(stream.url)
@@ -250,11 +273,13 @@ def _address(stream: specs.Stream) -> tuple[str, dict[str, str]]:
         parts = parts._replace(netloc=userinfo + parts.netloc)
     if parts.scheme in ("rtsp", "rtsps"):
         return urlunsplit(parts), {
+            **_SHORT_PROBE,
             "rtsp_transport": "tcp",
             "allowed_media_types": "video",
             "protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,crypto",
         }
-    return urlunsplit(parts), {"protocol_whitelist": "http,https,tcp,tls,crypto,httpproxy"}
+    protocols = "http,https,tcp,tls,crypto,httpproxy"
+    return urlunsplit(parts), {**_SHORT_PROBE, "protocol_whitelist": protocols}
 
 
 def _video_track(container: av.container.InputContainer, stream: specs.Stream) -> VideoStream:
@@ -269,6 +294,13 @@ def _video_track(container: av.container.InputContainer, stream: specs.Stream) -
         if other.index != video.index:
             other.discard = Discard.all
     return video
+
+
+def _silent(doing: str, stream: specs.Stream, timeout_s: float) -> SourceError:
+    return SourceError(
+        f"{doing} {redacted_url(stream)}: nothing came for {timeout_s:g} s; look whether the "
+        "camera is on and reachable"
+    )
 
 
 # What FFmpeg's errors mean to an operator: (what happened, what to do).
@@ -303,9 +335,7 @@ def _failed(
     """A SourceError from FFmpeg's error. Its own text is not used: it holds the whole URL."""
     at = f"{doing} {redacted_url(stream)}"
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
-        return SourceError(
-            f"{at}: nothing came for {timeout_s:g} s; look whether the camera is on and reachable"
-        )
+        return _silent(doing, stream, timeout_s)
     for kind, what, remedy in _MEANINGS:
         if isinstance(error, kind):
             return SourceError(f"{at}: {what}; {remedy}")

@@ -1,7 +1,7 @@
 """On real recordings, replay finds the incidents that a person sees, and no others.
 
-What a person sees stands beside this file, in recordings/*.yaml, with the task. Looked at once, by
-eye, frame by frame, before the task was run.
+What a person sees stands beside this file, in recordings/*.yaml, with the task. The times were read
+by eye from extracted frames; where they or the task were corrected after a run, the file says why.
 """
 
 from collections.abc import Iterator
