@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -52,12 +53,16 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _named(value: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise ValueError("use 1 to 63 lower-case letters, digits and '-', as in a host name")
+    return value
+
+
 Name = Annotated[
     str,
-    Field(
-        pattern=NAME_PATTERN,
-        description="lower-case letters, digits and '-', at most 63, as in a host name",
-    ),
+    AfterValidator(_named),
+    Field(max_length=63, json_schema_extra={"pattern": NAME_PATTERN}),
 ]
 Seconds = Annotated[float, BeforeValidator(duration_s), Field(ge=0, le=31 * 86400)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -1,0 +1,189 @@
+"""The shapes of answers, for OpenAPI and for the reader.
+
+Here: what the nouns' views look like in JSON. Not here: the resources themselves (wire.specs).
+"""
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from fastapi import Path
+from pydantic import BaseModel, Field
+
+from center.presence import State
+from center.resources import Change
+from wire import specs
+from wire.events import Event
+
+Document = dict[str, Any]
+PlaceName = Annotated[str, Path(pattern=specs.NAME_PATTERN, max_length=63)]
+ItemT = TypeVar("ItemT")
+KindT = TypeVar("KindT")
+StatusT = TypeVar("StatusT")
+
+
+class Listing(BaseModel, Generic[ItemT]):
+    """A list."""
+
+    items: list[ItemT]
+
+
+class PutAnswer(BaseModel):
+    """What a put came to."""
+
+    result: Literal["created", "updated", "unchanged"]
+    dry_run: bool
+    revision: int | None = Field(description="of the resource; null in a dry run that changes it")
+    before: Document | None = Field(description="without passwords")
+    after: Document | None = Field(description="without passwords")
+
+    @classmethod
+    def of(cls, change: Change, dry_run: bool) -> "PutAnswer":
+        """A change as an answer; a revision that was not kept is not told."""
+        kept = not dry_run or change.result == "unchanged"
+        return cls(
+            result=change.result,
+            dry_run=dry_run,
+            revision=change.revision if kept else None,
+            before=change.before,
+            after=change.after,
+        )
+
+
+class DeleteAnswer(BaseModel):
+    """What a delete came to."""
+
+    result: Literal["deleted"] = "deleted"
+    dry_run: bool
+
+
+class Problem(BaseModel):
+    """One field that is wrong."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problems(BaseModel):
+    """Every field that is wrong."""
+
+    detail: list[Problem]
+
+
+class Sentence(BaseModel):
+    """Why something could not be done."""
+
+    detail: str
+
+
+class StationStatus(BaseModel):
+    """How a station fares; its state is that of its liveliest worker."""
+
+    state: State
+    last_heard_ms: int | None
+    workers: int
+    cameras: int
+    tasks: int
+    open_alarms: int
+
+
+class Pending(BaseModel):
+    """Events that wait at the worker, by lane."""
+
+    alarm: int
+    bulk: int
+
+
+class WorkerStatus(BaseModel):
+    """How a worker fares."""
+
+    state: State
+    last_heard_ms: int | None
+    software: str
+    boot: str
+    fence: int
+    desired_revision: int | None
+    observed_revision: int | None
+    pending: Pending
+    shed: int
+    denied: str = Field(description="why its last hello was refused; empty: it was not")
+    streams: list[Document] = Field(description="StreamHealth of the protocol")
+
+
+class CameraStatus(BaseModel):
+    """Nothing yet: streams report at their worker."""
+
+
+class TaskStatus(BaseModel):
+    """What became of a task."""
+
+    worker: str | None
+    desired_revision: int | None
+    observed_revision: int | None
+    state: Literal["Pending", "Starting", "Running", "Degraded", "Rejected"]
+    reason: str
+
+
+class _View(BaseModel, Generic[KindT, StatusT]):
+    kind: KindT
+    metadata: Document
+    spec: Document = Field(description="without passwords")
+    status: StatusT
+
+
+class StationView(_View[Literal["Station"], StationStatus]):
+    """A station and its status."""
+
+
+class WorkerView(_View[Literal["Worker"], WorkerStatus]):
+    """A worker and its status."""
+
+
+class CameraView(_View[Literal["Camera"], CameraStatus]):
+    """A camera and its status."""
+
+
+class TaskView(_View[Literal["Task"], TaskStatus]):
+    """A task and its status."""
+
+
+class LoginCode(BaseModel):
+    """A code with which a browser logs in once."""
+
+    code: str
+    expires_in_s: int
+
+
+def event_schema() -> dict[str, Any]:
+    """JSON Schema of a stored event: the fields of the wire's Event and those of its storing."""
+    (schema,), components = msgspec.json.schema_components(
+        [Event], ref_template="#/components/schemas/{name}"
+    )
+    event: dict[str, Any] = components.get("Event", schema)
+    number = {"type": "integer"}
+    stored = {
+        "id": {**number, "description": "the order of storing"},
+        "worker": {"type": "string"},
+        "station": {"type": "string"},
+        "epoch": number,
+        "lane": {"enum": ["alarm", "bulk"]},
+        "seq": number,
+        "received_ms": number,
+        "backfill": {"type": "boolean"},
+    }
+    return {
+        **event,
+        "title": "StoredEvent",
+        "properties": {**event["properties"], **stored},
+        "required": [*event["required"], *stored],
+    }
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Sentence, "description": "no token, or none that is known"},
+    404: {"model": Sentence, "description": "there is no such thing"},
+    409: {"model": Sentence, "description": "something else stands in the way"},
+    413: {"model": Sentence, "description": "the body is larger than 1 MiB"},
+    422: {"model": Problems, "description": "a field is wrong"},
+    503: {"model": Sentence, "description": "the database cannot do it now"},
+}

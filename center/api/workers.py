@@ -1,0 +1,43 @@
+"""Routes of workers."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from center import workers
+from center.api import places
+from center.api.doors import AtDesk
+from center.api.places import DryRun
+from center.api.shapes import DeleteAnswer, Listing, PlaceName, PutAnswer, WorkerView
+from wire import specs
+
+router = APIRouter(tags=["workers"])
+
+
+@router.get("/workers", response_model=Listing[WorkerView])
+def list_workers(desk: AtDesk) -> Any:
+    """All workers, by station and name."""
+    with desk.database.reading() as connection:
+        return {"items": workers.views(connection, desk.clock.now_ms(), desk.heartbeat_s)}
+
+
+@router.get("/workers/{name}", response_model=WorkerView)
+def get_worker(desk: AtDesk, name: PlaceName) -> Any:
+    """One worker."""
+    with desk.database.reading() as connection:
+        return workers.view(connection, name, desk.clock.now_ms(), desk.heartbeat_s)
+
+
+@router.put("/workers/{name}")
+def put_worker(
+    desk: AtDesk, name: PlaceName, worker: specs.Worker, dry_run: DryRun = False
+) -> PutAnswer:
+    """Register or update a worker; it cannot move to another station."""
+    return places.put(desk, worker, dry_run, name=name)
+
+
+@router.delete("/workers/{name}")
+def delete_worker(desk: AtDesk, name: PlaceName, dry_run: DryRun = False) -> DeleteAnswer:
+    """Take a worker's registration away; its tasks go to the station's other workers."""
+    desk.delete_worker(name, dry_run=dry_run)
+    return DeleteAnswer(dry_run=dry_run)

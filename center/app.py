@@ -1,0 +1,149 @@
+"""Composition: the web application, and the parts behind it.
+
+Here: what is made, in which order it starts and ends. Not here: what the parts do, the process
+around them (serving).
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse
+
+from center import auth, db
+from center.api import cameras, errors, events, logins, metrics, stations, tasks, workers
+from center.api.doors import BodyLimit, Reader, bearer
+from center.api.shapes import REFUSALS, Sentence
+from center.broker import EmbeddedBroker
+from center.clock import Clock
+from center.config import ServeConfig
+from center.console import app as console
+from center.desk import Desk
+from center.downlink import Downlink, Terms
+from center.ingest import Ingest
+from center.live import Bell
+from center.metrics import Metrics
+from wire import topics
+from wire.link import Broker, Down, Link, LinkEvent, Received, Up
+
+API = "/api/v1"
+
+_log = logging.getLogger("forecourt.center")
+
+
+@dataclass(frozen=True, slots=True)
+class Center:
+    """A running center, apart from its web server."""
+
+    app: FastAPI
+    desk: Desk
+    broker_url: str
+    """Without credentials."""
+
+
+@contextmanager
+def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
+    """Open the database, bring its tables up to date, connect to the broker; end it all in order.
+
+    Raises one of `db.UNAVAILABLE`; OSError or ValueError if the embedded broker cannot listen.
+    """
+    with ExitStack() as parts:
+        database = db.open_sqlite(config.data)
+        parts.callback(database.close)
+        db.migrate(database)
+        broker = _broker(config, parts)
+        counters, bell = Metrics(), Bell()
+
+        def route(event: LinkEvent) -> None:
+            match event:
+                case Received() if _is_batch(event.topic):
+                    ingest.offer(event)
+                case Received():
+                    downlink.offer(event)
+                case Up():
+                    _log.info("connected to the broker %s", broker)
+                    downlink.connected()
+                case Down():
+                    _log.warning("lost the broker %s: %s", broker, event.reason)
+
+        # Few centers, many stations: a center may come back at once, and holds many unacknowledged.
+        link = Link(
+            [broker],
+            "center",
+            [topics.ALL_UP],
+            route,
+            backoff_s=(0.5, 5.0),
+            receive_window=200,
+        )
+        ingest = Ingest(database, link, clock, bell, counters)
+        terms = Terms(heartbeat_s=config.heartbeat_s, window=config.window)
+        downlink = Downlink(database, link, clock, terms, counters)
+        parts.callback(link.stop, 1.0)
+        for part in (ingest, downlink):
+            part.start()
+            parts.callback(part.stop, 1.0)
+        link.start()
+        parts.callback(bell.close)
+        desk = Desk(
+            database=database,
+            clock=clock,
+            heartbeat_s=config.heartbeat_s,
+            wake=downlink.wake,
+            bell=bell,
+            throttle=auth.Throttle(clock),
+            metrics=counters,
+            waiting=lambda: {"ingest": ingest.waiting, "downlink": downlink.waiting},
+        )
+        app = build(desk)
+        console.mount(app, desk)
+        yield Center(app, desk, _bare(broker))
+
+
+def build(desk: Desk) -> FastAPI:
+    """The web application over a desk. The console is mounted on what this returns."""
+    app = FastAPI(title="Forecourt", version="1", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.desk = desk
+    app.add_middleware(BodyLimit)
+    errors.install(app)
+    nouns = APIRouter(prefix=API, dependencies=[Depends(bearer)], responses=REFUSALS)
+    for noun in (stations, workers, cameras, tasks, events, logins):
+        nouns.include_router(noun.router)
+    app.include_router(nouns)
+    app.include_router(metrics.router, responses={401: {"model": Sentence}})
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> dict[str, str]:
+        """The process answers; it says nothing of the broker or of workers."""
+        return {"status": "ok"}
+
+    @app.get(f"{API}/openapi.json", include_in_schema=False)
+    def openapi(_reader: Reader) -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    return app
+
+
+def _broker(config: ServeConfig, parts: ExitStack) -> Broker:
+    if config.embedded_broker is None:
+        assert config.broker is not None, "config.load makes sure of one of the two"
+        return Broker.parse(config.broker)
+    host = config.embedded_broker.host
+    embedded = EmbeddedBroker()
+    port = embedded.start(host, config.embedded_broker.port)
+    parts.callback(embedded.stop)
+    return Broker.parse(f"mqtt://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def _bare(broker: Broker) -> str:
+    host = f"[{broker.host}]" if ":" in broker.host else broker.host
+    return f"{'mqtts' if broker.tls else 'mqtt'}://{host}:{broker.port}"
+
+
+def _is_batch(topic: str) -> bool:
+    try:
+        parsed = topics.parse(topic)
+    except ValueError:
+        return False  # the downlink counts and logs what is not ours
+    return isinstance(parsed, topics.UpTopic) and parsed.channel.startswith("ev/")

@@ -1,0 +1,361 @@
+"""The downlink: who is welcomed, what each session is told, and what is kept of what it says."""
+
+import logging
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from center import dispatch, tasks, workers
+from center.tables import desired_items, observed_items, open_incidents
+from tests.parts.centers import Rig, camera, furnish, rig, task, worker
+from tests.parts.workers import Voice, crossing
+from wire import messages, specs
+from wire.messages import Bye, Deny, Desired, Known, StreamHealth, Up, Welcome, Will
+from wire.topics import UpChannel
+
+
+def known(document: Desired) -> Known:
+    return Known(generation=document.generation, revision=document.revision, digest=document.digest)
+
+
+def state(center: Rig, name: str = "w1") -> str:
+    return str(status(center, name)["state"])
+
+
+def status(center: Rig, name: str = "w1") -> dict[str, object]:
+    with center.database.reading() as connection:
+        view = workers.view(connection, name, center.clock.now_ms(), 10.0)
+    found: dict[str, object] = view["status"]
+    return found
+
+
+def join(center: Rig, voice: Voice) -> tuple[Voice, Desired]:
+    """A welcomed session that has taken its document."""
+    welcome, document = center.hear(voice.worker, "hello", voice.hello())
+    assert isinstance(welcome, Welcome)
+    assert isinstance(document, Desired)
+    return replace(voice, fence=welcome.fence, desired=known(document)), document
+
+
+def test_hello_welcome_document(center: Rig) -> None:
+    """A first hello is welcomed; then comes the whole document, verbatim, with its digest."""
+    furnish(center.desk, "t1", "t2")
+    welcome, document = center.hear("w1", "hello", Voice().hello())
+    assert isinstance(welcome, Welcome)
+    assert (welcome.session, welcome.fence, welcome.heartbeat_s) == ("session-1", 1, 10.0)
+    assert isinstance(document, Desired)
+    assert document.generation == welcome.generation
+    assert [(item.kind, item.id) for item in document.items] == [
+        ("Camera", "c1"),
+        ("Task", "t1"),
+        ("Task", "t2"),
+    ]
+    assert document.digest == messages.digest(
+        (item.kind, item.id, item.revision, messages.item_hash(item.body))
+        for item in document.items
+    )
+    assert bytes(document.items[1].body) == specs.canonical(task("t1"))
+    assert not document.empty
+
+
+def test_an_unchanged_document_is_not_sent_again(center: Rig) -> None:
+    """C4: who has the document is only welcomed."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    (welcome,) = center.hear("w1", "hello", replace(voice, session="session-2").hello())
+    assert isinstance(welcome, Welcome)
+
+
+def test_a_worker_without_tasks_is_told_so(center: Rig) -> None:
+    """An empty document says that it is empty."""
+    furnish(center.desk)
+    _, document = join(center, Voice())
+    assert document.empty
+    assert document.items == []
+
+
+def test_hello_is_idempotent(center: Rig) -> None:
+    """The same boot and session get the same fence, however often."""
+    furnish(center.desk)
+    said = center.hear("w1", "hello", Voice().hello(), Voice().hello())
+    assert [one.fence for one in said if isinstance(one, Welcome)] == [1, 1]
+
+
+def test_two_instances(center: Rig) -> None:
+    """A second device is refused while the first is heard, and accepted after its bye."""
+    furnish(center.desk)
+    first, _ = join(center, Voice())
+    other = Voice(instance="disk-2", boot="boot-9", session="session-9")
+    (denied,) = center.hear("w1", "hello", other.hello())
+    assert isinstance(denied, Deny)
+    assert (denied.code, denied.session) == ("fenced", "session-9")
+    assert "fenced: another device" in str(status(center)["denied"])
+    center.hear("w1", "bye", Bye(session=first.session))
+    welcome = center.hear("w1", "hello", other.hello())[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.fence == 2
+    assert status(center)["denied"] == ""
+
+
+def test_a_cloned_disk(center: Rig) -> None:
+    """A boot that was superseded and speaks again is refused: the newer keeps the fence."""
+    furnish(center.desk)
+    join(center, Voice(boot="boot-1"))
+    join(center, Voice(boot="boot-2", session="session-2"))
+    (denied,) = center.hear("w1", "hello", Voice(boot="boot-1", session="session-3").hello())
+    assert isinstance(denied, Deny)
+    assert denied.code == "fenced"
+    assert center.hear("w1", "hb", Voice(session="session-2", fence=2).heartbeat()) != []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        ({"worker": "w2"}, "revoked", "certificate"),
+        ({"versions": ["9.0"]}, "upgrade", "1.0"),
+        ({"versions": []}, "upgrade", "none"),
+    ],
+)
+def test_a_hello_that_is_denied(
+    center: Rig, words: dict[str, object], code: str, hint: str
+) -> None:
+    """A wrong name or version is refused in a sentence that helps, and operators see it."""
+    furnish(center.desk)
+    (denied,) = center.hear("w1", "hello", Voice().hello(**words))
+    assert isinstance(denied, Deny)
+    assert denied.code == code
+    assert hint in denied.reason
+    assert str(status(center)["denied"]).startswith(code)
+    assert state(center) == "Unknown"
+
+
+def test_strangers_are_turned_away(center: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """An unregistered worker is denied, remembered in a bounded list, and logged once a minute."""
+    with caplog.at_level(logging.WARNING):
+        for number in range(150):
+            name = f"stranger-{number}"
+            (denied,) = center.hear(name, "hello", Voice(worker=name).hello())
+            assert isinstance(denied, Deny)
+            assert denied.code == "revoked"
+    assert len(center.downlink.strangers) == 100
+    assert len(caplog.records) == 1
+    assert center.hear("stranger-1", "will", Will(session="x")) == []
+
+
+def test_a_heartbeat_is_kept(center: Rig) -> None:
+    """Presence, pending, shed and streams are what the last heartbeat said."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    center.clock.pass_s(100)
+    assert state(center) == "Autonomous"
+    health = StreamHealth(camera="c1", stream="main", state="running", decoded_fps=5.0)
+    assert center.hear("w1", "hb", voice.heartbeat(shed=3, streams=[health])) == []
+    assert state(center) == "Online"
+    found = status(center)
+    assert found["pending"] == {"alarm": 1, "bulk": 2}
+    assert found["shed"] == 3
+    assert found["streams"] == [msgspec.to_builtins(health)]
+    assert found["observed_revision"] == voice.desired.revision
+
+
+def test_silent_divergence_heals(center: Rig) -> None:
+    """I5: a heartbeat with another digest is answered by the whole document, once each beat."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    astray = replace(voice, desired=Known(generation=1, revision=1, digest="?"))
+    assert center.hear("w1", "hb", astray.heartbeat()) == [document]
+    assert center.hear("w1", "hb", voice.heartbeat()) == []
+
+
+def test_an_edit_is_sent_to_the_welcomed(center: Rig) -> None:
+    """A change wakes its worker, and the worker gets the document that it led to."""
+    furnish(center.desk, "t1")
+    join(center, Voice())
+    center.woken.clear()
+    center.desk.put(task("t1", fps=9.0))
+    assert center.woken == ["w1"]
+    center.downlink.wake(center.woken)
+    center.downlink.take([])
+    (document,) = center.link.said()
+    assert isinstance(document, Desired)
+    assert b'"fps":9.0' in bytes(document.items[1].body)
+
+
+def test_what_cannot_be_sent_now_is_sent_when_the_link_is_back(center: Rig) -> None:
+    """A change made while the broker is away is sent when it is there again."""
+    furnish(center.desk, "t1")
+    join(center, Voice())
+    center.link.connection = None
+    center.downlink.wake(["w1"])
+    center.downlink.take([])
+    assert center.link.said() == []
+    center.link.connection = 2
+    center.downlink.take([])
+    assert len(center.link.said()) == 1
+
+
+def test_a_silent_worker_keeps_its_tasks(center: Rig) -> None:
+    """I6: nothing moves because a worker is gone, for however long."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    center.hear("w1", "will", Will(session=voice.session))
+    center.clock.pass_s(400 * 86400)
+    assert state(center) == "Autonomous"
+    center.desk.put(worker("w2"))
+    center.desk.put(task("t1"))
+    with center.database.reading() as connection:
+        kept = {name for name in ("w1", "w2") if dispatch.wanted_keys(connection, name)}
+    assert len(kept) == 1, "only the new worker's share may move, and only because it came"
+
+
+def test_observed_is_kept(center: Rig) -> None:
+    """What the worker says of its items is what tasks show; other items are ignored."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    revision = document.items[1].revision
+    center.hear("w1", "observed", voice.observed("Task", "t1", revision, "Running"))
+    center.hear("w1", "observed", voice.observed("Task", "ghost", 1, "Running"))
+    with center.database.reading() as connection:
+        view = tasks.view(connection, "s1", "t1", center.clock.now_ms(), 10.0)
+    assert view["status"] == {
+        "worker": "w1",
+        "desired_revision": revision,
+        "observed_revision": revision,
+        "state": "Running",
+        "reason": "",
+    }
+
+
+@pytest.mark.parametrize("channel", ["hb", "observed", "will", "bye"])
+def test_other_sessions_do_not_count(center: Rig, channel: UpChannel) -> None:
+    """A late message of another session changes nothing; a living one is told to say hello."""
+    furnish(center.desk, "t1")
+    join(center, Voice())
+    before = status(center)
+    late = Voice(session="late", fence=1)
+    said: dict[UpChannel, Up] = {
+        "hb": late.heartbeat(shed=99),
+        "observed": late.observed("Task", "t1", 1, "Rejected"),
+        "will": Will(session="late"),
+        "bye": Bye(session="late"),
+    }
+    answers = center.hear("w1", channel, said[channel])
+    assert [(type(one), getattr(one, "code", "")) for one in answers] == (
+        [(Deny, "retry")] if channel in ("hb", "observed") else []
+    )
+    assert status(center) == before
+    assert center.count("stale_messages_total") == 1
+
+
+def test_a_restored_database_begins_a_new_generation(center: Rig) -> None:
+    """A worker that has a later document than the center was given by a database that is lost."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    later = Known(generation=document.generation, revision=1000, digest="later")
+    welcome, resent = center.hear("w1", "hello", replace(voice, desired=later).hello())
+    assert isinstance(welcome, Welcome)
+    assert isinstance(resent, Desired)
+    assert welcome.generation == resent.generation != document.generation
+    again = center.hear("w1", "hello", replace(voice, desired=known(resent)).hello())
+    assert len(again) == 1, "once is enough"
+
+
+CHANNELS: list[UpChannel] = ["hello", "hb", "will", "bye", "observed", "rsp", "ev/alarm", "ev/bulk"]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\0",
+        b"{",
+        b"{}",
+        b'{"k":"hello"}',
+        b'{"k":"welcome"}',
+        b"x\x9c\xff",
+        b"[" * 100_000,
+        b'{"k":"hb","session":"session-1","fence":1,"clock":{"wall_ms":1,"boot_ms":1},'
+        b'"desired":{},"pending":{"alarm":99999999999999999999}}',
+        b'{"k":"will","session":"' + b"s" * 1000 + b'"}',
+        b'{"k":"bye","session":"\\u0000"}',
+    ],
+)
+def test_malformed_payloads_change_nothing(center: Rig, channel: UpChannel, payload: bytes) -> None:
+    """Whatever comes on whatever topic is counted, and neither answered nor kept as presence."""
+    furnish(center.desk)
+    join(center, Voice())
+    before = status(center)
+    assert center.hear("w1", channel, payload) == []
+    assert center.count("unreadable_messages_total") == 1
+    assert status(center) == before
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.sampled_from(CHANNELS))
+def test_no_bytes_break_the_center(
+    tmp_path_factory: pytest.TempPathFactory, payload: bytes, channel: UpChannel
+) -> None:
+    """Random bytes on any topic raise nothing."""
+    with rig(tmp_path_factory.mktemp("center")) as center:
+        assert center.hear("w1", channel, payload) == []
+
+
+def test_passwords_travel_to_the_worker_alone(center: Rig) -> None:
+    """I11: the camera's item holds the password; no view and no dry run shows it."""
+    furnish(center.desk)
+    secret = camera(url="rtsp://user:s3cret@cameras.example/1")
+    change = center.desk.put(secret)
+    center.desk.put(task())
+    _, document = join(center, Voice())
+    assert b"s3cret" in bytes(document.items[0].body)
+    assert "s3cret" not in repr(change)
+
+
+def test_a_removed_item_leaves_a_tombstone(center: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tombstones carry the document's revision, hold no body, and only the newest are kept."""
+    monkeypatch.setattr("center.dispatch.MAX_TOMBSTONES", 3)
+    furnish(center.desk, *(f"t{number}" for number in range(6)))
+    for number in range(6):
+        center.desk.delete_task("s1", f"t{number}")
+    with center.database.reading() as connection:
+        document = dispatch.message(connection, "w1", "any")
+        rows = connection.execute(select(desired_items)).all()
+    assert document.empty
+    assert len(rows) == 3
+    assert all(row.removed and row.body is None for row in rows)
+    assert max(row.changed_revision for row in rows) == document.revision
+
+
+def test_nothing_is_left_of_what_is_gone(center: Rig) -> None:
+    """I8: a deleted task's observed state goes with it, and a deleted worker's open incidents."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    revision = document.items[1].revision
+    center.hear("w1", "observed", voice.observed("Task", "t1", revision, "Running"))
+    start = crossing(phase="start", incident="i1", severity="critical")
+    center.hear("w1", "ev/alarm", voice.batch(1, [start], lane="alarm"))
+    center.desk.delete_task("s1", "t1")
+    center.desk.delete_worker("w1")
+    with center.database.reading() as connection:
+        for table in (observed_items, open_incidents, desired_items):
+            assert connection.execute(select(table)).all() == []
+
+
+def test_a_deleted_worker_is_revoked_and_may_come_back(center: Rig) -> None:
+    """What it says next is denied; registered again, it joins with a higher fence."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    center.desk.delete_worker("w1")
+    (denied,) = center.hear("w1", "hb", voice.heartbeat())
+    assert isinstance(denied, Deny)
+    assert denied.code == "revoked"
+    center.desk.put(worker("w1"))
+    again, document = join(center, replace(voice, session="session-2"))
+    assert again.fence > voice.fence
+    assert document.revision > voice.desired.revision
+    assert center.count("generations_renewed_total") == 0
