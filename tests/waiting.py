@@ -10,9 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(
-    condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.05
-) -> T:
+def wait_for(condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.05) -> T:
     """Poll `condition` until it gives something true, and return that.
 
     Raises AssertionError naming `what` and the last value when `timeout_s` has passed.
