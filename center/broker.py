@@ -116,13 +116,13 @@ async def _serve(host: str, port: int, listening: Future[_Listening]) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_quietly)
     stop = asyncio.Event()
-    connections: set[asyncio.Task[None]] = set()
+    connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
     broker = Broker(_CONFIG)
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = loop.create_task(_converse(broker, reader, writer))
-        connections.add(task)
-        task.add_done_callback(connections.discard)
+        connections[task] = writer
+        task.add_done_callback(connections.pop)
 
     try:
         await broker.start()
@@ -133,9 +133,14 @@ async def _serve(host: str, port: int, listening: Future[_Listening]) -> None:
     listening.set_result(_Listening(server.sockets[0].getsockname()[1], loop, stop))
     await stop.wait()
     server.close()
-    for task in connections:
+    open_then = dict(connections)
+    for task, writer in open_then.items():
         task.cancel()
-    await asyncio.gather(*connections, return_exceptions=True)
+        writer.transport.abort()
+    await asyncio.gather(*open_then, return_exceptions=True)
+    # A task that was cancelled before its first step has not waited for its own connection.
+    closed = (writer.wait_closed() for writer in open_then.values())
+    await asyncio.gather(*closed, return_exceptions=True)
     await broker.shutdown()
 
 
@@ -156,6 +161,8 @@ async def _converse(
         _log.debug("a client left or was no MQTT client: %s", error)
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _read_connect_head(reader: asyncio.StreamReader) -> bytes:

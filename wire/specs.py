@@ -456,9 +456,9 @@ def parse(document: object) -> Resource:
     """A resource from a decoded YAML or JSON document. Raises SpecError."""
     if not isinstance(document, Mapping):
         raise SpecError([Problem((), "a resource is a mapping with kind, metadata and spec")])
-    if document.get("kind") not in KINDS:
-        known = ", ".join(KINDS)
-        raise SpecError([Problem(("kind",), f"{document.get('kind')!r} is none of {known}")])
+    kind = document.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise SpecError([Problem(("kind",), f"{str(kind)[:60]!r} is none of {', '.join(KINDS)}")])
     try:
         resource = _RESOURCE.validate_python(dict(document))
     except ValidationError as error:

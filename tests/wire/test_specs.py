@@ -138,7 +138,9 @@ def test_a_wrong_item_is_not_also_called_missing() -> None:
     assert [specs.dotted(p.path) for p in refused.value.problems] == ["spec.rules[0].for"]
 
 
-@pytest.mark.parametrize("document", [None, [], "kind: Task", 7, {}])
+@pytest.mark.parametrize(
+    "document", [None, [], "kind: Task", 7, {}, {"kind": ["Task"]}, {"kind": {"a": 1}}]
+)
 def test_what_is_no_resource_is_refused(document: object) -> None:
     """Anything but a mapping with a known kind is refused with a sentence."""
     with pytest.raises(specs.SpecError):
