@@ -43,7 +43,7 @@ class Inbox(threading.Thread):
         retry_s: float = 1.0,
     ) -> None:
         super().__init__(name=name, daemon=True)
-        self._work = handle
+        self._handler = handle
         self._ack = ack
         self._metrics = metrics
         self._max_waiting = max_waiting
@@ -102,7 +102,7 @@ class Inbox(threading.Thread):
         """Handle a group; if it fails for a reason that will not pass, each message by itself."""
         while not self._stopping.is_set():
             try:
-                self._work(group)
+                self._handler(group)
             except db.UNAVAILABLE as error:
                 self._metrics.count("database_retries_total")
                 cause = str(error).partition("\n")[0]
