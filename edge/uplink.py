@@ -404,6 +404,8 @@ class Uplink:
         session = self._session
         if session is None:
             await self._next_turn()
+            # The document that follows a welcome is on its way: a beat now would ask for it again.
+            await self._next_turn(random.uniform(0.5, 1.0))
             return
         report = self._report()
         self._say(
