@@ -63,7 +63,8 @@ def run(
         ),
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(envvar=f"{_PREFIX}LOG_LEVEL", help="DEBUG to ERROR [INFO].")
+        str | None,
+        typer.Option(envvar=f"{_PREFIX}LOG_LEVEL", help="debug, info, warning, error [info]."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(envvar=f"{_PREFIX}CONFIG", help="TOML file with the same keys.")
@@ -146,7 +147,9 @@ def check(
 
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
 
 

@@ -13,9 +13,10 @@ from typing import Literal
 
 from edge.analysis import Analysis
 from edge.clock import Clock
-from edge.reconcile import StreamKey, StreamWork, TaskWork
+from edge.reconcile import StreamKey, StreamWork, TaskWork, shortened
 from edge.video.decode import Anchor, DecodeStats, Frame, frames
 from edge.video.source import SourceError, packets
+from wire.backoff import full_jitter
 from wire.messages import ItemObserved, ItemState, StreamHealth
 
 log = logging.getLogger("forecourt.reader")
@@ -106,6 +107,8 @@ class TaskStatus:
     work: TaskWork
     analysis: Analysis | None = None
     rejected: str = ""
+    failure: str = ""
+    """Why the last look failed, if it did."""
     looks: int = 0
 
     def observed(self, stream: "Reader") -> ItemObserved:
@@ -116,10 +119,16 @@ class TaskStatus:
             state, reason = "Rejected", self.rejected
         elif stream.state in ("lost", "ended"):
             state, reason = "Degraded", stream.error
+        elif self.failure:
+            state, reason = "Degraded", self.failure
         else:
             state = "Running" if self.looks else "Starting"
         return ItemObserved(
-            kind="Task", id=self.work.name, revision=self.work.revision, state=state, reason=reason
+            kind="Task",
+            id=self.work.name,
+            revision=self.work.revision,
+            state=state,
+            reason=shortened(reason),
         )
 
 
@@ -162,6 +171,7 @@ class Reader(threading.Thread):
         self._desk = desk
         self._clock = clock
         self._on_dark = on_dark
+        self._random = random.Random()
         self._stopping = threading.Event()
         self._began_s = clock.monotonic_s()
         self._seen_s = self._began_s
@@ -192,8 +202,7 @@ class Reader(threading.Thread):
                 self._lost("an unexpected error; the worker's log has it")
             steady = self._clock.monotonic_s() - began_s > _STEADY_AFTER_S
             attempt = 0 if steady else attempt + 1
-            base_s, cap_s = _BACKOFF_S
-            self._wait(random.uniform(0, min(cap_s, base_s * 2**attempt)))
+            self._wait(full_jitter(attempt, *_BACKOFF_S, self._random))
 
     def _read_once(self) -> None:
         """One connection, from opening to its end. Stream time goes on where it was."""

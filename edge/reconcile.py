@@ -12,6 +12,9 @@ import msgspec
 from wire import specs
 from wire.messages import Item, ItemObserved, ItemState
 
+MAX_REASON = 400
+"""Characters; 256 KiB of observed hold several hundred items with such reasons."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class StreamKey:
@@ -138,8 +141,13 @@ def _parse(item: Item) -> specs.Resource:
 
 def _observed(item: Item, state: ItemState, reason: str = "") -> ItemObserved:
     return ItemObserved(
-        kind=item.kind, id=item.id, revision=item.revision, state=state, reason=reason
+        kind=item.kind, id=item.id, revision=item.revision, state=state, reason=shortened(reason)
     )
+
+
+def shortened(reason: str) -> str:
+    """A reason that leaves room for those of the other items in one message."""
+    return reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 1]}…"
 
 
 def _rejected(item: Item, reason: str) -> ItemObserved:

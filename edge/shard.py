@@ -17,7 +17,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from edge.clock import Clock, SystemClock
 from edge.pipe import Apply, Beat, Finish, Finished, Happened, Pipe, Settings, Stored
 from edge.reader import Desk, Look, Reader, TaskStatus
 from edge.reconcile import Start, Stop, StreamKey, TaskWork, Update
-from edge.vision.detect import Detector
+from edge.vision.detect import Detections, Detector
 from edge.vision.manifest import ModelError, find
 from wire.events import Event, encode_event
 
@@ -134,8 +135,8 @@ class Shard:
         reader.watch_with(tuple(s.analysis for s in reader.tasks.values() if s.analysis))
         kept = {id(status) for status in reader.tasks.values()}
         for status in before.values():
-            if id(status) not in kept and status.analysis:
-                self._desk.errand(self._ending(reader, status.analysis, "removed"))
+            if id(status) not in kept:
+                self._desk.errand(partial(self._close, reader, status, "removed"))
 
     def _begin(self, work: TaskWork) -> TaskStatus:
         try:
@@ -155,11 +156,7 @@ class Shard:
     def _suspend(self, reader: Reader) -> None:
         """On the reader's thread: it sees nothing any more, so nothing open can be vouched for."""
         for status in list(reader.tasks.values()):
-            if status.analysis:
-                self._desk.errand(self._ending(reader, status.analysis, "interrupted"))
-
-    def _ending(self, reader: Reader, analysis: Analysis, reason: str) -> Callable[[], None]:
-        return lambda: self._tell(reader, analysis.close(reason))
+            self._desk.errand(partial(self._interrupt, reader, status))
 
     # --- the analyst's thread ---
 
@@ -167,30 +164,56 @@ class Shard:
         """A frame's way: detect once per model, then each task tracks and applies its rules."""
         while True:
             job = self._desk.take()
-            try:
-                if isinstance(job, Look):
-                    self._look(job)
-                else:
-                    job()
-            except Exception:
-                log.exception("analysis failed; the next picture is a new chance")
+            if isinstance(job, Look):
+                self._look(job)
+            else:
+                job()
+
+    def _interrupt(self, reader: Reader, status: TaskStatus, reason: str = "interrupted") -> None:
+        """End what is open at its last seen moment; looks may go on."""
+        if status.analysis is not None:
+            self._tell(reader, status.analysis.close(reason))
+
+    def _close(self, reader: Reader, status: TaskStatus, reason: str) -> None:
+        """End what is open; a frame that still waits for this task is not looked at any more."""
+        self._interrupt(reader, status, reason)
+        status.analysis = None
 
     def _look(self, look: Look) -> None:
-        reader, frame, count = look.reader, look.frame, len(look.analyses)
-        reader.coverage.count(wanted=count, made=count)
-        by_detector: dict[int, list[Analysis]] = {}
-        for analysis in look.analyses:
-            by_detector.setdefault(id(analysis.detector), []).append(analysis)
-        for analyses in by_detector.values():
-            detections = analyses[0].detector.detect_frame(frame)
-            for analysis in analyses:
-                self._tell(reader, analysis.look(frame, detections, reader.coverage.ratio()))
-        reader.rates.looks += 1
-        for status in reader.tasks.values():
-            if status.analysis in look.analyses:
-                status.looks += 1
+        """One frame, for those tasks that still want it: a task may have gone while it waited."""
+        by_detector: dict[Detector, list[TaskStatus]] = {}
+        for status in list(look.reader.tasks.values()):
+            if status.analysis is not None and status.analysis in look.analyses:
+                by_detector.setdefault(status.analysis.detector, []).append(status)
+        for detector, statuses in by_detector.items():
+            try:
+                detections = detector.detect_frame(look.frame)
+                for status in statuses:
+                    self._follow(look, status, detections)
+            except Exception as error:
+                self._failed(look, statuses, error)
+        look.reader.rates.looks += 1
         self._looks += 1
         self._first_look.set()
+
+    def _follow(self, look: Look, status: TaskStatus, detections: Detections) -> None:
+        assert status.analysis is not None
+        coverage = look.reader.coverage
+        events = status.analysis.look(look.frame, detections, coverage.ratio())
+        coverage.count(wanted=1, made=1)
+        status.looks += 1
+        status.failure = ""
+        self._tell(look.reader, events)
+
+    def _failed(self, look: Look, statuses: list[TaskStatus], error: Exception) -> None:
+        """The look was wanted and not made (I10); the next picture is a new chance."""
+        look.reader.coverage.count(wanted=len(statuses))
+        failure = f"the model fails on the pictures: {type(error).__name__}: {error}"[:500]
+        if any(status.failure != failure for status in statuses):
+            names = ", ".join(status.work.name for status in statuses)
+            log.error("task %s: %s", names, failure, exc_info=error)
+        for status in statuses:
+            status.failure = failure
 
     def _tell(self, reader: Reader, events: Iterable[Event]) -> None:
         """Add what the process knows of the circumstances, and hand over."""
@@ -223,7 +246,8 @@ class Shard:
         done = threading.Event()
         for reader in self._readers.values():
             reader.watch_with(())
-            self._suspend(reader)
+            for status in reader.tasks.values():
+                self._desk.errand(partial(self._close, reader, status, "interrupted"))
         self._desk.errand(done.set)
         done.wait(3.0)
         self._outgoing.wait_empty(3.0)
@@ -236,7 +260,7 @@ def main(descriptor: int) -> None:
     pipe: Pipe = Connection(descriptor)
     settings = pipe.recv()
     logging.basicConfig(
-        level=settings.log_level,
+        level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )

@@ -39,6 +39,7 @@ from edge.pipe import (
 )
 from edge.reconcile import Start, Stop, StreamKey, StreamWork, Update, plan
 from edge.store.outbox import Outbox
+from wire.backoff import full_jitter
 from wire.events import Event, decode_event
 from wire.messages import ItemObserved, StreamHealth
 
@@ -132,6 +133,7 @@ class Shards:
         self._on_change = on_change
         self._shards = [_Shard(number) for number in range(count)]
         self._finishing = asyncio.Event()
+        self._random = random.Random()
         self.restarts = 0
         self.unstored = 0
         self.first_look_boot_ms: int | None = None
@@ -207,11 +209,16 @@ class Shards:
                 return
             steady = self._clock.monotonic_s() - began_s > _STEADY_AFTER_S
             attempt = 0 if steady else attempt + 1
-            base_s, cap_s = _RESTART_S
-            wait_s = random.uniform(base_s, min(cap_s, base_s * 2**attempt))
+            wait_s = full_jitter(attempt, *_RESTART_S, self._random)
             self.restarts += 1
             log.error("shard %d ended; starting it again in %.1f s", shard.number, wait_s)
-            await asyncio.sleep(wait_s)
+            await self._pause(wait_s)
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait, but not beyond the wish to finish."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._finishing.wait()
 
     async def _serve(self, shard: _Shard) -> None:
         """One process, from its start with all its streams until it ends or falls silent."""
@@ -281,6 +288,9 @@ class Shards:
                     return
                 except (sqlite3.Error, OSError) as error:
                     log.error("events are not on disk yet (%s); trying again", error)
-                    await asyncio.sleep(_STORE_AGAIN_AFTER_S)
+                    if self._finishing.is_set():
+                        log.error("%d events could not be stored before the end", len(decoded))
+                        return
+                    await self._pause(_STORE_AGAIN_AFTER_S)
         finally:
             self.unstored -= len(decoded)

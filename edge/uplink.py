@@ -22,6 +22,7 @@ from edge.clock import Clock
 from edge.store.desired import DesiredError, DesiredStore
 from edge.store.outbox import Outbox
 from wire import codec, topics
+from wire.backoff import full_jitter
 from wire.events import LANES, Ack, Batch, Lane, Rewind, Watermark
 from wire.link import Broker, Down, Link, LinkEvent, Received, Up
 from wire.messages import (
@@ -43,7 +44,7 @@ from wire.messages import (
 
 log = logging.getLogger("forecourt.uplink")
 
-_HELLO_AGAIN_S = (2.0, 60.0)
+_HELLO_AGAIN_S = (1.0, 60.0)
 _ACK_WITHIN_S = 15.0
 _BATCH_BYTES = 48 * 1024
 """Uncompressed; below the cap of 64 KiB compressed whatever the events hold."""
@@ -94,9 +95,7 @@ class _Session:
     window: int
     late_until: dict[tuple[int, Lane], int]
     """Numbers given out before the welcome: news of these is late."""
-    lanes: dict[Lane, _LaneState] = field(
-        default_factory=lambda: {lane: _LaneState() for lane in LANES}
-    )
+    lanes: dict[Lane, _LaneState]
 
 
 class Uplink:
@@ -111,6 +110,7 @@ class Uplink:
         clock: Clock,
         *,
         reconnect_max_s: float = 60.0,
+        ack_within_s: float = _ACK_WITHIN_S,
         on_desired: Callable[[], None],
         report: Callable[[], Report],
     ) -> None:
@@ -118,12 +118,14 @@ class Uplink:
         self._outbox = outbox
         self._desired = desired
         self._clock = clock
+        self._ack_within_s = ack_within_s
         self._on_desired = on_desired
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[LinkEvent] = asyncio.Queue(_INBOX)
         self._stored = asyncio.Event()
         self._changed = asyncio.Event()
+        self._random = random.Random()
         self._turned = asyncio.Event()
         self._up: Up | None = None
         self._session: _Session | None = None
@@ -317,12 +319,11 @@ class Uplink:
         while up is not None and self._up is up and self._session is None:
             if self._quiet_s:
                 quiet_s, self._quiet_s = self._quiet_s, 0.0
-                await self._next_turn(random.uniform(0.5, 1.0) * quiet_s)
+                await self._next_turn(self._random.uniform(0.5, 1.0) * quiet_s)
                 continue
             self._say(topics.up(self._identity.worker, "hello"), self._hello(up.session))
-            base_s, cap_s = _HELLO_AGAIN_S
             attempt += 1
-            await self._next_turn(random.uniform(base_s / 2, min(cap_s, base_s * 2**attempt)))
+            await self._next_turn(1.0 + full_jitter(attempt, *_HELLO_AGAIN_S, self._random))
         if self._up is up:
             await self._next_turn()
 
@@ -344,12 +345,11 @@ class Uplink:
 
     async def _drain(self) -> None:
         """Send batches, alarms first, while the windows have room."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._stored.wait()
-        except TimeoutError:
-            self._give_up_waiting()
         self._stored.clear()
+        self._give_up_waiting()
         session = self._session
         if session is not None:
             for lane in LANES:
@@ -364,7 +364,7 @@ class Uplink:
         now_s = self._clock.monotonic_s()
         for state in self._session.lanes.values():
             if state.in_flight and state.in_flight[0].due_s < now_s:
-                log.warning("no ack within %.0f s; sending again", _ACK_WITHIN_S)
+                log.warning("no ack within %.0f s; sending again", self._ack_within_s)
                 state.in_flight.clear()
                 state.sent.clear()
 
@@ -395,7 +395,7 @@ class Uplink:
                 return False
             last = part.first + len(events) - 1
             state.sent[epoch] = last
-            due_s = self._clock.monotonic_s() + _ACK_WITHIN_S
+            due_s = self._clock.monotonic_s() + self._ack_within_s
             state.in_flight.append(_Sent(epoch, last, due_s))
             return True
         return False
@@ -405,7 +405,7 @@ class Uplink:
         if session is None:
             await self._next_turn()
             # The document that follows a welcome is on its way: a beat now would ask for it again.
-            await self._next_turn(random.uniform(0.5, 1.0))
+            await self._next_turn(self._random.uniform(0.5, 1.0))
             return
         report = self._report()
         self._say(
@@ -420,7 +420,7 @@ class Uplink:
                 streams=list(report.streams),
             ),
         )
-        await self._next_turn(session.heartbeat_s * random.uniform(0.9, 1.1))
+        await self._next_turn(session.heartbeat_s * self._random.uniform(0.9, 1.1))
 
     async def _tell_observed(self) -> None:
         await self._changed.wait()

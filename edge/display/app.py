@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from edge.metrics import Snapshot, exposition
 from edge.store.outbox import Outbox, Stored
+from wire.events import Lane
 
 _PAGE = Path(__file__).with_name("page.html")
 _BEAT_S = 15.0
@@ -76,7 +77,7 @@ class Display:
         limit = _number(request.query_params.get("limit"), 50, 1000)
         rows = self._outbox.recent(limit)
         marks = self._outbox.watermarks()
-        items = [_shown(row, stored=row.seq <= marks.get((row.epoch, row.lane), 0)) for row in rows]
+        items = [_shown(row, marks) for row in rows]
         return JSONResponse({"items": items[::-1]}, headers=_HEADERS)
 
     async def _status_json(self, request: Request) -> Response:
@@ -97,12 +98,13 @@ class Display:
         last_id = request.headers.get("last-event-id")
         recent = _number(request.query_params.get("recent"), 0, 1000)
         first = self._outbox.recent(recent) if recent else self._outbox.recent(1)
-        if last_id is not None and last_id.isdigit():
+        newest = first[-1].id if first else 0
+        if last_id is not None and last_id.isdecimal() and int(last_id) <= newest:
             position = int(last_id)
         elif recent:
             position = first[0].id - 1 if first else 0
         else:
-            position = first[-1].id if first else 0
+            position = newest
         return StreamingResponse(
             self._follow(position), media_type="text/event-stream", headers=_HEADERS
         )
@@ -115,9 +117,10 @@ class Display:
             while not self._closing.is_set():
                 news = self._news
                 rows = self._outbox.after(position, 200)
+                marks = self._outbox.watermarks() if rows else {}
                 for row in rows:
                     position = row.id
-                    body = msgspec.json.encode(_shown(row, stored=False))
+                    body = msgspec.json.encode(_shown(row, marks))
                     yield b"id: %d\nevent: event\ndata: %s\n\n" % (row.id, body)
                 if not rows:
                     try:
@@ -129,9 +132,10 @@ class Display:
             self._listeners -= 1
 
 
-def _shown(row: Stored, *, stored: bool) -> dict[str, Any]:
-    """An event with its identity, and whether the center has it."""
+def _shown(row: Stored, marks: dict[tuple[int, Lane], int]) -> dict[str, Any]:
+    """An event with its identity, and whether the center has it by these watermarks."""
     event: dict[str, Any] = msgspec.json.decode(row.body)
+    stored = row.seq <= marks.get((row.epoch, row.lane), 0)
     return {
         **event, "id": row.id, "epoch": row.epoch, "lane": row.lane, "seq": row.seq,
         "stored": stored,

@@ -13,7 +13,6 @@ a caller's future resolves after that commit. Readers have connections of their 
 import logging
 import queue
 import secrets
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -206,12 +205,11 @@ class Outbox:
             return None
         return Slice(epoch, lane, position + 1, tuple(bodies), tuple(gaps))
 
-    def recent(self, limit: int, *, after_id: int = 0) -> list[Stored]:
-        """The newest events of all epochs in order of append; those after `after_id` only."""
+    def recent(self, limit: int) -> list[Stored]:
+        """The newest events of all epochs in order of append."""
         rows = self._read(
-            "SELECT id, epoch, lane, seq, body FROM events WHERE id > ? ORDER BY id DESC LIMIT ?",
-            after_id, limit,
-        )  # fmt: skip
+            "SELECT id, epoch, lane, seq, body FROM events ORDER BY id DESC LIMIT ?", limit
+        )
         return [Stored(*row) for row in reversed(rows)]
 
     def after(self, after_id: int, limit: int) -> list[Stored]:
@@ -266,22 +264,24 @@ class Outbox:
 
     def _commit(self, waiting: Iterable[_Append | _Acked]) -> None:
         """One transaction for all that waits; each future hears of the same commit."""
+        # A caller that has given up waiting is not told, and its events are not stored.
+        alive = [w for w in waiting if len(w) == 3 or w[1].set_running_or_notify_cancel()]
         stored: list[tuple[Future[list[Stored]], list[Stored]]] = []
         before = (dict(self._high), self._epoch, self._bytes, self.shed)
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            for work in waiting:
+            for work in alive:
                 if len(work) == 2:
                     stored.append((work[1], self._insert(work[0])))
                 else:
                     self._advance(*work)
             self._writer.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # whatever it was: the writer lives on, and nobody waits in vain
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             self._high, self._epoch, self._bytes, self.shed = before
             log.error("outbox cannot write: %s", error)
-            for work in waiting:
+            for work in alive:
                 if len(work) == 2:
                     work[1].set_exception(error)
             return

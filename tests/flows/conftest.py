@@ -89,7 +89,15 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerHan
 
 
 @pytest.fixture
-def site(broker: BrokerHandle, tmp_path: Path, recordings: Path) -> Iterator[Site]:
+def flags() -> list[str]:
+    """More flags of the worker; a test may give others."""
+    return []
+
+
+@pytest.fixture
+def site(
+    broker: BrokerHandle, tmp_path: Path, recordings: Path, flags: list[str]
+) -> Iterator[Site]:
     """A running site with station and worker known to the center, and nothing to do yet."""
     mine = tmp_path / "recordings"
     mine.mkdir()
@@ -102,5 +110,5 @@ def site(broker: BrokerHandle, tmp_path: Path, recordings: Path) -> Iterator[Sit
         about = {"name": "s1-w1", "station": STATION}
         running.put({"kind": "Worker", "metadata": about, "spec": {}})
         folders = [ROOT / "models", models]
-        with worker(tmp_path, "s1-w1", broker.url, folders, mine) as at_work:
+        with worker(tmp_path, "s1-w1", broker.url, folders, mine, *flags) as at_work:
             yield Site(broker, running, at_work, mine, models)

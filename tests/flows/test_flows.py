@@ -1,5 +1,6 @@
 """The paths of the product, each from end to end with real processes and a real broker."""
 
+import json
 import os
 import signal
 import socket
@@ -7,13 +8,16 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import msgspec
 import pytest
 
 from tests.flows.conftest import STATION, Site
+from tests.parts import rtsp
 from tests.parts.processes import alive
 from tests.waiting import wait_for
 
@@ -176,9 +180,10 @@ def test_restart_offline(site: Site) -> None:
     site.broker.start()
     site.center.start()
     wait_for(lambda: not any(site.worker.status()["pending"].values()), 60, "all is acknowledged")
+    acknowledged = {identity(e) for e in site.worker.events() if e["stored"]}
     keys = [identity(e) for e in site.center.events()]
     assert len(keys) == len(set(keys))
-    assert {identity(e) for e in site.worker.events() if e["stored"]} <= set(keys)
+    assert acknowledged <= set(keys)
     assert len({epoch for epoch, _, _ in keys}) >= 2
 
 
@@ -199,6 +204,53 @@ def test_a_killed_shard(site: Site) -> None:
     wait_for(lambda: still_open(site), 40, "an incident of the new shard")
     assert site.worker.status()["boot"] == boot
     assert site.worker.children() != [shard]
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+@pytest.mark.parametrize("flags", [["--shards", "2"]])
+def test_an_rtsp_camera_beside_a_recording(site: Site, flags: list[str]) -> None:
+    """Two shards, one stream each: a camera by RTSP with a password, and a recording."""
+    raw = without_container(site.recordings / "scene.mp4")
+    with rtsp.serving(raw, fps=10, user="keeper", password="hush77") as camera:
+        site.add_camera()
+        url = camera.url.replace("rtsp://", "rtsp://keeper:hush77@")
+        site.center.put(
+            {
+                "kind": "Camera",
+                "metadata": {"name": "gate", "station": STATION},
+                "spec": {"streams": {"main": {"url": url}}},
+            }
+        )
+        site.add_task()
+        site.add_task("gate", camera="gate")
+        wait_for(lambda: running(site) and running(site, "gate"), 40, "both tasks run")
+        assert len(site.worker.children()) == 2
+        wait_for(
+            lambda: {e["camera"] for e in site.center.events()} >= {"forecourt", "gate"},
+            40, "events of both cameras at the center",
+        )  # fmt: skip
+        camera.stop()
+        wait_for(
+            lambda: site.center.task(STATION, "gate")["state"] == "Degraded", 30, "the loss is told"
+        )
+        assert site.center.task(STATION, "watch")["state"] == "Running"
+    logs = site.worker.process.log.read_text() + site.center.process.log.read_text()
+    listed = site.center.http.get("/api/v1/cameras").text
+    told = json.dumps([site.worker.status(), site.center.events(), site.worker.events()])
+    assert "hush77" not in logs + listed + told
+
+
+def without_container(recording: Path) -> Path:
+    """The recording's H.264 alone, as the RTSP server wants it."""
+    raw = recording.with_suffix(".h264")
+    with av.open(recording) as source, av.open(raw, "w", format="h264") as target:
+        video = source.streams.video[0]
+        copy = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    return raw
 
 
 def starts_on_disk(site: Site) -> list[str]:

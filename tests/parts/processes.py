@@ -201,7 +201,12 @@ class Worker:
 
 @contextmanager
 def worker(
-    folder: Path, name: str, broker_url: str, models: Sequence[Path], recordings: Path
+    folder: Path,
+    name: str,
+    broker_url: str,
+    models: Sequence[Path],
+    recordings: Path,
+    *flags: str,
 ) -> Iterator[Worker]:
     """A running worker with its data below `folder`."""
     data = folder / name
@@ -209,7 +214,7 @@ def worker(
         folder / f"{name}.log",
         ["edge", "run", "--worker", name, "--data", str(data), "--broker", broker_url,
          *(f"--models={one}" for one in models), "--recordings", str(recordings),
-         "--display", "127.0.0.1:0", "--reconnect-max-s", "2"],
+         "--display", "127.0.0.1:0", "--reconnect-max-s", "2", *flags],
     )  # fmt: skip
     made = Worker(process, data)
     try:

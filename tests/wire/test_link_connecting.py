@@ -17,14 +17,15 @@ import pytest
 from tests.parts.brokers import BrokerHandle, embedded, free_port, mosquitto
 from tests.parts.links import WAIT_S, Heard, fail_on_received, linked, server
 from tests.waiting import wait_for
-from wire.link import Broker, Down, Link, Received, Up, backoff
+from wire.backoff import full_jitter
+from wire.link import Broker, Down, Link, Received, Up
 
 
 def test_back_off_has_full_jitter() -> None:
     """Trap 11: waits spread over the whole range from 0 to the doubled, capped bound."""
     rng = random.Random(7)
     for attempt, bound_s in ((0, 0.5), (1, 1.0), (3, 4.0), (7, 60.0), (10_000, 60.0)):
-        waits = [backoff(attempt, 0.5, 60.0, rng) for _ in range(400)]
+        waits = [full_jitter(attempt, 0.5, 60.0, rng) for _ in range(400)]
         assert 0 <= min(waits) < 0.1 * bound_s
         assert 0.9 * bound_s < max(waits) <= bound_s
         assert len(set(waits)) > 390

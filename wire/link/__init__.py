@@ -8,7 +8,7 @@ promise is made for a message handed over: what a connection had in flight ends 
 from wire.link.broker import Broker, Version
 from wire.link.connection import MAX_PACKET_BYTES
 from wire.link.events import Down, LinkEvent, Received, Up
-from wire.link.link import Link, backoff
+from wire.link.link import Link
 
 __all__ = [
     "MAX_PACKET_BYTES",
@@ -19,5 +19,4 @@ __all__ = [
     "Received",
     "Up",
     "Version",
-    "backoff",
 ]

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from wire.backoff import full_jitter
 from wire.link.broker import Broker
 from wire.link.connection import (
     MAX_PACKET_BYTES,
@@ -39,13 +40,6 @@ _COUNTERS = (
 _SIZES = ("queued", "in_flight", "unacked")
 
 _log = logging.getLogger("forecourt.link")
-
-
-def backoff(attempt: int, base_s: float, cap_s: float, rng: random.Random) -> float:
-    """Seconds to wait after failure number `attempt` (0, 1, ...): full jitter, so that stations
-    which lost one broker together do not return together.
-    """
-    return rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt, 32)))
 
 
 class Link(threading.Thread):
@@ -193,7 +187,7 @@ class Link(threading.Thread):
                     failures = 0
             if self._choose_next(attempt) or self._stopping.is_set():
                 continue
-            wait_s = backoff(failures, *self._backoff_s, self._rng)
+            wait_s = full_jitter(failures, *self._backoff_s, self._rng)
             failures += 1
             _log.log(
                 logging.DEBUG if reason == last_reason else logging.WARNING,

@@ -1,0 +1,125 @@
+"""What a shard does with a look: failures are reported, a task that is gone sees nothing."""
+
+import socket
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from edge.analysis import Analysis
+from edge.pipe import Settings
+from edge.reader import Coverage, Desk, Look, Reader, TaskStatus
+from edge.reconcile import StreamKey, StreamWork, TaskWork
+from edge.shard import Shard
+from edge.video.decode import Frame
+from edge.vision.detect import Detector
+from tests.parts.clock import SteppedClock
+from wire import specs
+
+FRAME = cast(Frame, SimpleNamespace(pts_s=1.0, t_ms=1000, size=(64, 64)))
+
+
+def task() -> specs.Task:
+    """A task with one rule."""
+    parsed = specs.parse(
+        {
+            "kind": "Task",
+            "metadata": {"name": "t", "station": "s"},
+            "spec": {
+                "camera": "c",
+                "model": {"name": "m"},
+                "rules": [{"name": "r", "when": {"class": "car"}}],
+            },
+        }
+    )
+    assert isinstance(parsed, specs.Task)
+    return parsed
+
+
+class FailingDetector:
+    """A network that loads and then fails on every picture."""
+
+    labels = ("car",)
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def detect_frame(self, frame: Frame) -> Any:
+        """Raises, as a runtime that is out of memory does."""
+        self.asked += 1
+        raise RuntimeError("no memory for this picture")
+
+
+@pytest.fixture
+def shard() -> Iterator[Shard]:
+    """A shard whose agent listens to nothing."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        settings = Settings(models=(), boot="b", threads=1, log_level="info")
+        pipe = Connection(theirs.detach())
+        yield Shard(pipe, settings, SteppedClock())
+        pipe.close()
+
+
+def watched(detector: FailingDetector) -> tuple[Reader, TaskStatus, Analysis]:
+    """A reader (not started) with one task at work."""
+    work = TaskWork(task(), 7)
+    stream = StreamWork(StreamKey("c", "main"), specs.Stream(url="rtsp://h/1"), (work,))
+    reader = Reader(stream, Desk(), SteppedClock(), lambda reader: None)
+    analysis = Analysis(work.task, 7, cast(Detector, detector), "x")
+    status = TaskStatus(work, analysis)
+    reader.tasks = {"t": status}
+    return reader, status, analysis
+
+
+def test_a_model_that_fails_is_no_coverage_and_is_told(shard: Shard) -> None:
+    """I10: what was not analysed is not counted as analysed, and the task says why."""
+    reader, status, analysis = watched(FailingDetector())
+    for _ in range(10):
+        shard._look(Look(reader, FRAME, (analysis,)))
+    assert reader.coverage.ratio() == 0.0
+    observed = status.observed(reader)
+    assert (observed.state, observed.revision) == ("Degraded", 7)
+    assert "no memory for this picture" in observed.reason
+
+
+def test_a_frame_that_waited_for_a_task_that_is_gone_is_not_looked_at(shard: Shard) -> None:
+    """After a task was removed or changed, its old analysis opens no incident any more."""
+    detector = FailingDetector()
+    reader, _, analysis = watched(detector)
+    reader.tasks = {}
+    shard._look(Look(reader, FRAME, (analysis,)))
+    assert detector.asked == 0
+
+
+def test_coverage_forgets_after_a_minute() -> None:
+    """The ratio speaks of the last minute, and of nothing when nothing was wanted."""
+    clock = SteppedClock()
+    coverage = Coverage(clock)
+    assert coverage.ratio() is None
+    coverage.count(wanted=10, made=5)
+    assert coverage.ratio() == 0.5
+    clock.step(30)
+    coverage.count(wanted=10, made=10)
+    assert coverage.ratio() == 0.75
+    clock.step(45)
+    assert coverage.ratio() == 1.0
+    clock.step(60)
+    assert coverage.ratio() is None
+
+
+def test_the_desk_keeps_one_frame_a_stream_and_serves_streams_in_turn() -> None:
+    """A newer frame replaces an older one of its stream; the stream that waits longest is next."""
+    desk = Desk()
+    reader, _, analysis = watched(FailingDetector())
+    other, _, _ = watched(FailingDetector())
+    other.key = StreamKey("c2", "main")
+    first, second = (Look(reader, FRAME, (analysis,)) for _ in range(2))
+    elsewhere = Look(other, FRAME, ())
+    assert desk.put(first) is None
+    assert desk.put(elsewhere) is None
+    assert desk.put(second) is first
+    assert desk.take() is elsewhere
+    assert desk.take() is second
