@@ -20,6 +20,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@bash tests/parts/install.sh venv "$(PYTHON)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "Forecourt runs on Python 3.11 to 3.13; $$($(PYTHON) --version) is not. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@echo "building $(VENV): about 100 packages, a minute or two" >&2
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .

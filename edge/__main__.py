@@ -5,6 +5,7 @@ is imported when it is called, so that an agent never loads a decoder.
 """
 
 import logging
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ _PREFIX = "FORECOURT_EDGE_"
 
 @app.command()
 def run(
+    context: typer.Context,
     worker: Annotated[
         str | None, typer.Option(envvar=f"{_PREFIX}WORKER", help="Name of this worker.")
     ] = None,
@@ -87,14 +89,16 @@ def run(
         "recordings": recordings, "display": display, "shards": shards, "threads": threads,
         "quota_mb": quota_mb, "reconnect_max_s": reconnect_max_s, "log_level": log_level,
     }  # fmt: skip
+    _refuse_passwords(context, broker or [])
     try:
         settings = load(config, given)
         _log_to_stderr(settings.log_level)
         agent.run(settings, SystemClock())
     except (ConfigError, InstanceLockedError) as error:
         _refuse(str(error))
-    except OSError as error:
-        _refuse(f"cannot use the data folder: {error.strerror} ({error.filename})")
+    except (OSError, sqlite3.Error) as error:
+        typer.echo(f"forecourt-edge: cannot use {settings.data}: {error}; try again", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -112,12 +116,17 @@ def replay(
         str, typer.Option(help="Wall time of each recording's first picture.")
     ] = "2026-01-01T00:00:00Z",
     as_json: Annotated[
-        bool, typer.Option("--json", help="The summary as JSON on the last line of stdout.")
+        bool,
+        typer.Option(
+            "--json", help="The summary (with its wall times) as JSON on the last line of stdout."
+        ),
     ] = False,
 ) -> None:
     """Analyse recordings as live streams are, as fast as may be; events as JSON lines on stdout.
 
-    Deterministic: two runs print the same bytes. Exit code 2 for bad input. Example:
+    Deterministic: two runs print the same events, byte for byte. Exit code 2 for bad input.
+
+    Example:
 
     forecourt-edge replay forecourt.mp4 --task bay-2.yaml --model yolox-nano
     """
@@ -143,6 +152,18 @@ def check(
     from edge.store.check import command
 
     raise typer.Exit(command(data, as_json=as_json))
+
+
+def _refuse_passwords(context: typer.Context, urls: list[str]) -> None:
+    """A command line can be read by every user of the machine."""
+    source = context.get_parameter_source("broker")
+    if source is not None and source.name == "COMMANDLINE":
+        for url in urls:
+            if "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
+                _refuse(
+                    "broker: a password does not belong on a command line; give the URL as"
+                    f" {_PREFIX}BROKER or in the file of --config"
+                )
 
 
 def _log_to_stderr(level: str) -> None:

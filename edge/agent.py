@@ -23,7 +23,7 @@ from edge.config import Config, ConfigError
 from edge.display.app import Display, Server
 from edge.metrics import Snapshot
 from edge.pipe import Settings
-from edge.reconcile import Resolved, resolve
+from edge.reconcile import Resolved, resolve, shortened
 from edge.shards import Shards
 from edge.store import instance
 from edge.store.desired import DesiredStore
@@ -117,7 +117,10 @@ class Agent:
             return None
         if self._config.recordings is None:
             return "this worker reads no recordings; start it with --recordings FOLDER"
-        path = Path(unquote(parts.path)).resolve()
+        try:
+            path = Path(unquote(parts.path)).resolve()
+        except (ValueError, OSError, RuntimeError):
+            return "the recording's path is none"
         if not path.is_relative_to(self._config.recordings.resolve()):
             return "the recording does not lie in this worker's --recordings folder"
         return None
@@ -131,8 +134,15 @@ class Agent:
         self.uplink.observed_changed()
 
     def _items(self) -> list[ItemObserved]:
-        resolved = self._resolved
-        return [*resolved.accepted, *resolved.rejected, *self.shards.tasks()]
+        """Every item of the desired document; a camera is as well as its streams are."""
+        lost = {s.camera: s.error for s in self.shards.streams() if s.state in ("lost", "ended")}
+        cameras = [
+            msgspec.structs.replace(item, state="Degraded", reason=shortened(lost[item.id]))
+            if item.id in lost
+            else item
+            for item in self._resolved.accepted
+        ]
+        return [*cameras, *self._resolved.rejected, *self.shards.tasks()]
 
     def _report(self) -> Report:
         return Report(self._items(), self.shards.streams())

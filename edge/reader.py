@@ -24,6 +24,8 @@ log = logging.getLogger("forecourt.reader")
 _COVERAGE_WINDOW_S = 60
 _BACKOFF_S = (0.5, 30.0)
 _STEADY_AFTER_S = 30.0
+_STEP_S = 0.04
+"""Stream time never falls back: a camera may send kept pictures first, and so run ahead."""
 SUSPEND_AFTER_S = 5.0
 """Without a picture for so long, what was open ends as interrupted."""
 
@@ -75,8 +77,8 @@ class Desk:
     def put(self, look: Look) -> Look | None:
         """Lay a frame into its stream's slot; the one that it replaces was never looked at."""
         with self._ready:
-            replaced = self._slots.pop(look.reader.key, None)
-            self._slots[look.reader.key] = look
+            replaced = self._slots.get(look.reader.key)
+            self._slots[look.reader.key] = look  # in the place of the old one, or it would starve
             self._ready.notify()
         return replaced
 
@@ -176,6 +178,7 @@ class Reader(threading.Thread):
         self._began_s = clock.monotonic_s()
         self._seen_s = self._began_s
         self._told_s = self._began_s
+        self._stream_s = 0.0
 
     def watch_with(self, analyses: tuple[Analysis, ...]) -> None:
         """From the next frame on, these analyses decide what is due."""
@@ -206,11 +209,12 @@ class Reader(threading.Thread):
 
     def _read_once(self) -> None:
         """One connection, from opening to its end. Stream time goes on where it was."""
-        begin_s = self._clock.monotonic_s() - self._began_s
+        begin_s = max(self._clock.monotonic_s() - self._began_s, self._stream_s)
         source = packets(self.stream, begin_s=begin_s, stop=self._stopping.is_set)
         for frame in frames(source, anchor=self._anchor, stats=self.rates.decode):
             self.state, self.error = "running", ""
             self._seen_s = self._clock.monotonic_s()
+            self._stream_s = frame.pts_s + _STEP_S
             due = tuple(analysis for analysis in self._analyses if analysis.due(frame))
             if due:
                 missed = self._desk.put(Look(self, frame, due))

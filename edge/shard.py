@@ -266,8 +266,10 @@ def main(descriptor: int) -> None:
     )
     try:
         Shard(pipe, settings, SystemClock()).serve()
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         log.info("the pipe to the agent closed; stopping")
+    except Exception:
+        log.exception("the shard fails; the agent will start another")
     finally:
         # Readers may hang in native code; nothing of theirs is worth waiting for.
         sys.stderr.flush()

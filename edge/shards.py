@@ -10,6 +10,7 @@ beating is ended and started again with the same streams; nothing else of the wo
 import asyncio
 import logging
 import os
+import queue
 import random
 import socket
 import sqlite3
@@ -49,12 +50,17 @@ _SILENT_AFTER_S = 20.0
 _RESTART_S = (0.2, 30.0)
 _STEADY_AFTER_S = 60.0
 _STORE_AGAIN_AFTER_S = 1.0
-_FINISH_WITHIN_S = 8.0
+_FINISH_WITHIN_S = 6.0
 _INBOX = 256
+_OUTGOING = 1000
 
 
 class _Process:
-    """A running decode process: its pipe, and the thread that reads it."""
+    """A running decode process: its pipe, and the threads that read and write it.
+
+    Both have bounds: a full inbox holds the process back, a full outgoing queue means that it
+    does not listen, and ends it.
+    """
 
     def __init__(self, name: str, threads: int) -> None:
         """Spawn it. Must be called on the loop that reads `inbox`."""
@@ -64,41 +70,61 @@ class _Process:
                 [sys.executable, "-m", "edge.shard", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env={**_inherited(), "OMP_NUM_THREADS": str(threads)},
             )
         self._pipe: Pipe = Connection(ours.detach())
-        self._sending = threading.Lock()
         self._loop = asyncio.get_running_loop()
+        self._outgoing: queue.Queue[ToShard | None] = queue.Queue(_OUTGOING)
         self.inbox: asyncio.Queue[ToAgent | None] = asyncio.Queue(_INBOX)
-        threading.Thread(target=self._receive, name=name, daemon=True).start()
+        self._writer = threading.Thread(target=self._write, name=f"{name}-out", daemon=True)
+        self._writer.start()
+        threading.Thread(target=self._receive, name=f"{name}-in", daemon=True).start()
 
     def send(self, message: ToShard) -> None:
-        """Say something; a process that is gone hears nothing, and its end is told by the inbox."""
-        with self._sending:
-            if not self._pipe.closed:
-                try:
-                    self._pipe.send(message)
-                except OSError as error:
-                    log.warning("a shard does not listen: %s", error)
+        """Say something, without waiting; the end of a process is told by its inbox."""
+        try:
+            self._outgoing.put_nowait(message)
+        except queue.Full:
+            log.error("a shard does not listen; ending it")
+            self._child.kill()
+
+    def _write(self) -> None:
+        """Write what is to be said, until the process is gone or `None` comes."""
+        with suppress(OSError):
+            while (message := self._outgoing.get()) is not None:
+                self._pipe.send(message)
 
     def _receive(self) -> None:
-        """Read the pipe to its end; the inbox's bound holds the process back."""
+        """Read the pipe to its end, which is the end of the process."""
         try:
             while True:
                 self._hand_over(self._pipe.recv())
         except (EOFError, OSError):
-            with self._sending:
-                self._pipe.close()
+            self._child.kill()
+            while self._writer.is_alive():  # it may hold the pipe until its queue has room
+                with suppress(queue.Full):
+                    self._outgoing.put(None, timeout=0.1)
+                self._writer.join(0.1)
+            self._pipe.close()
             self._hand_over(None)
 
     def _hand_over(self, message: ToAgent | None) -> None:
         with suppress(RuntimeError, CancelledError):  # the agent's loop has ended
             asyncio.run_coroutine_threadsafe(self.inbox.put(message), self._loop).result()
 
+    def kill(self) -> None:
+        """Make an end of it at once."""
+        self._child.kill()
+
     def end(self) -> None:
-        """Make an end of it at once; whatever mattered has been said before."""
+        """Make an end of it and reap it; whatever mattered has been said before."""
         self._child.kill()
         self._child.wait()
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without this program's own options: a broker's URL may hold a password."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("FORECOURT_EDGE_")}
 
 
 @dataclass
@@ -133,6 +159,7 @@ class Shards:
         self._on_change = on_change
         self._shards = [_Shard(number) for number in range(count)]
         self._finishing = asyncio.Event()
+        self._finish_by_s = 0.0
         self._random = random.Random()
         self.restarts = 0
         self.unstored = 0
@@ -186,16 +213,20 @@ class Shards:
 
     async def run(self) -> None:
         """Keep every shard alive until `finish`, having ended what an earlier life left open."""
-        await self._interrupt()
+        left_open = self._outbox.open_incidents()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._interrupt(left_open), name="interrupt")
             for shard in self._shards:
                 group.create_task(self._keep_alive(shard), name=f"shard-{shard.number}")
 
     async def finish(self) -> None:
         """Let open incidents end as interrupted and be stored; then the processes end."""
+        self._finish_by_s = self._clock.monotonic_s() + _FINISH_WITHIN_S
         self._finishing.set()
         for shard in self._shards:
             shard.send(Finish())
+            if shard.process is not None:  # one that is silent already is not waited for at length
+                asyncio.get_running_loop().call_later(_FINISH_WITHIN_S, shard.process.kill)
 
     async def _keep_alive(self, shard: _Shard) -> None:
         attempt = 0
@@ -214,6 +245,13 @@ class Shards:
             log.error("shard %d ended; starting it again in %.1f s", shard.number, wait_s)
             await self._pause(wait_s)
 
+    async def _next_message(self, process: _Process) -> ToAgent | None:
+        """What a process says next. Raises TimeoutError if it is silent, or late in finishing."""
+        within_s = _SILENT_AFTER_S
+        if self._finishing.is_set():
+            within_s = max(0.0, self._finish_by_s - self._clock.monotonic_s())
+        return await asyncio.wait_for(process.inbox.get(), within_s)
+
     async def _pause(self, wait_s: float) -> None:
         """Wait, but not beyond the wish to finish."""
         with suppress(TimeoutError):
@@ -229,8 +267,7 @@ class Shards:
             process.send(self._settings)
             process.send(Apply(tuple(Start(work) for work in shard.running.values())))
             while True:
-                patience_s = _FINISH_WITHIN_S if self._finishing.is_set() else _SILENT_AFTER_S
-                message = await asyncio.wait_for(process.inbox.get(), patience_s)
+                message = await self._next_message(process)
                 match message:
                     case Happened(number, events):
                         await self._store([decode_event(body) for body in events])
@@ -243,7 +280,7 @@ class Shards:
                         closed = True
                         return
         except TimeoutError:
-            log.error("shard %d has been silent for %.0f s", shard.number, patience_s)
+            log.error("shard %d is silent", shard.number)
         finally:
             shard.process = None
             process.end()
@@ -252,7 +289,7 @@ class Shards:
                 closed = left is None
                 if isinstance(left, Happened):
                     await self._store([decode_event(body) for body in left.events])
-            await self._interrupt({key.camera for key in shard.running})
+            await self._interrupt(self._orphans(shard))
 
     def _note(self, shard: _Shard, beat: Beat) -> None:
         changed = shard.beat is None or (
@@ -266,13 +303,23 @@ class Shards:
         if changed:
             self._on_change()
 
-    async def _interrupt(self, cameras: set[str] | None = None) -> None:
+    def _orphans(self, gone: _Shard) -> list[Event]:
+        """Open incidents of tasks that no other living shard runs."""
+        followed = {
+            task.name
+            for shard in self._shards
+            if shard is not gone and shard.process is not None
+            for work in shard.running.values()
+            for task in work.tasks
+        }
+        return [event for event in self._outbox.open_incidents() if event.task not in followed]
+
+    async def _interrupt(self, open_incidents: list[Event]) -> None:
         """End what a process left open, each incident at the last moment that is known of it."""
         await self._store(
             [
                 msgspec.structs.replace(event, phase="end", reason="interrupted")
-                for event in self._outbox.open_incidents()
-                if cameras is None or event.camera in cameras
+                for event in open_incidents
             ]
         )
 

@@ -10,6 +10,7 @@ is sent again from the outbox, and messages of other sessions are ignored.
 import asyncio
 import logging
 import random
+import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -49,6 +50,8 @@ _ACK_WITHIN_S = 15.0
 _BATCH_BYTES = 48 * 1024
 """Uncompressed; below the cap of 64 KiB compressed whatever the events hold."""
 _INBOX = 1000
+_OBSERVED_EVERY_BEATS = 5
+"""Observed is said again now and then: a center that died before its commit has lost it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ class Uplink:
         self._session: _Session | None = None
         self.denied = ""
         self._quiet_s = 0.0
+        self._beats = 0
         self.ignored = 0
         self._link = Link(
             brokers,
@@ -257,7 +261,10 @@ class Uplink:
         if self._session is not None:
             return
         self.denied = ""
-        self._desired.raise_fence(welcome.fence)
+        try:
+            self._desired.raise_fence(welcome.fence)
+        except sqlite3.Error as error:  # a full disk must not keep its own events from leaving
+            log.error("the fence cannot be remembered: %s", error)
         late = {}
         lanes: dict[Lane, _LaneState] = {lane: _LaneState() for lane in LANES}
         for mark in welcome.watermarks:
@@ -284,7 +291,7 @@ class Uplink:
     def _desire(self, document: Desired) -> None:
         try:
             self._desired.replace(document)
-        except DesiredError as error:
+        except (DesiredError, sqlite3.Error) as error:
             log.error("desired revision %d refused: %s", document.revision, error)
             return
         log.info("desired revision %d: %d items", document.revision, len(document.items))
@@ -372,7 +379,7 @@ class Uplink:
         """The next batch of a lane, newest epoch first. False if there is none or no way."""
         state = session.lanes[lane]
         for epoch, acked, high in self._outbox.undrained(lane):
-            after = max(acked, state.sent.get(epoch, 0))
+            after = state.sent.get(epoch, acked)
             if after >= high:
                 continue
             part = self._outbox.slice(epoch, lane, after, _BATCH_BYTES)
@@ -408,6 +415,9 @@ class Uplink:
             await self._next_turn(self._random.uniform(0.5, 1.0))
             return
         report = self._report()
+        self._beats += 1
+        if self._beats % _OBSERVED_EVERY_BEATS == 0:
+            self._changed.set()
         self._say(
             topics.up(self._identity.worker, "hb"),
             Heartbeat(

@@ -99,7 +99,7 @@ class Display:
         recent = _number(request.query_params.get("recent"), 0, 1000)
         first = self._outbox.recent(recent) if recent else self._outbox.recent(1)
         newest = first[-1].id if first else 0
-        if last_id is not None and last_id.isdecimal() and int(last_id) <= newest:
+        if last_id is not None and _number(last_id, newest + 1, 2**63) <= newest:
             position = int(last_id)
         elif recent:
             position = first[0].id - 1 if first else 0
@@ -143,7 +143,10 @@ def _shown(row: Stored, marks: dict[tuple[int, Lane], int]) -> dict[str, Any]:
 
 
 def _number(text: str | None, default: int, highest: int) -> int:
-    return min(int(text), highest) if text is not None and text.isdecimal() else default
+    """A number of a request; what is none, or has more than 18 digits, counts as the default."""
+    if text is None or not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        return default
+    return min(int(text), highest)
 
 
 class Server(uvicorn.Server):

@@ -14,11 +14,13 @@ import logging
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from edge.clock import Clock
 from edge.store import sqlite
@@ -71,6 +73,23 @@ CREATE TABLE IF NOT EXISTS incidents (      -- begun and not ended: what a crash
 """
 
 
+def _readable(body: bytes) -> bool:
+    """Whether an event's bytes are still an event; a disk may rot."""
+    try:
+        decode_event(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _missing(first: int, last: int, acked: int) -> Iterator[Gap]:
+    """Gaps for numbers that are not on disk any more; none if `last` is before `first`."""
+    if first <= min(last, acked):
+        yield Gap(first=first, last=min(last, acked), why="forgotten")
+    if max(first, acked + 1) <= last:
+        yield Gap(first=max(first, acked + 1), last=last, why="corrupt")
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An event on disk. `id` is its place in the order of append."""
@@ -86,8 +105,6 @@ class Stored:
 class Slice:
     """What goes into one batch: gaps first, then contiguous events from `first`."""
 
-    epoch: int
-    lane: Lane
     first: int
     events: tuple[bytes, ...]
     gaps: tuple[Gap, ...]
@@ -175,18 +192,25 @@ class Outbox:
         ]
 
     def slice(self, epoch: int, lane: Lane, after: int, max_bytes: int) -> Slice | None:
-        """What follows number `after`, at most `MAX_BATCH_EVENTS` events; None if nothing does."""
-        key = (epoch, lane, after)
-        gaps = []
+        """What follows number `after`, at most `MAX_BATCH_EVENTS` events; None if nothing does.
+
+        A number that was given out and is not on disk any more becomes a gap: `forgotten` where
+        the center had acknowledged it (a restored center asks again), else `corrupt`.
+        """
+        of_lane = self._read(
+            "SELECT acked, high FROM lanes WHERE epoch = ? AND lane = ?", epoch, lane
+        )
+        acked, high = of_lane[0] if of_lane else (0, 0)
+        gaps: list[Gap] = []
         position = after
         for first, last, why in self._read(
             "SELECT first, last, why FROM gaps WHERE epoch = ? AND lane = ? AND last > ?"
             " ORDER BY first",
-            *key,
-        ):
+            epoch, lane, after,
+        ):  # fmt: skip
             if first > position + 1:
                 break
-            gaps.append(Gap(first=first, last=last, why=why))
+            gaps.append(Gap(first=position + 1, last=last, why=why))
             position = last
         bodies: list[bytes] = []
         size_bytes = 0
@@ -195,15 +219,24 @@ class Outbox:
             " ORDER BY seq LIMIT ?",
             epoch, lane, position, MAX_BATCH_EVENTS,
         ):  # fmt: skip
-            if seq != position + 1 + len(bodies):
-                break
+            following = position + 1 + len(bodies)
             size_bytes += len(body)
-            if bodies and size_bytes > max_bytes:
+            if bodies and (seq != following or size_bytes > max_bytes or not _readable(body)):
                 break
+            if not bodies:
+                gaps += _missing(following, seq - 1, acked)
+                position = seq - 1
+                if not _readable(body):
+                    gaps.append(Gap(first=seq, last=seq, why="corrupt"))
+                    position = seq
+                    continue
             bodies.append(body)
         if not bodies and not gaps:
+            gaps += _missing(position + 1, high, acked)
+            position = max(position, high)
+        if not bodies and not gaps:
             return None
-        return Slice(epoch, lane, position + 1, tuple(bodies), tuple(gaps))
+        return Slice(position + 1, tuple(bodies), tuple(gaps))
 
     def recent(self, limit: int) -> list[Stored]:
         """The newest events of all epochs in order of append."""
@@ -222,7 +255,11 @@ class Outbox:
 
     def open_incidents(self) -> list[Event]:
         """The latest event of each incident that has begun and not ended."""
-        return [decode_event(body) for (body,) in self._read("SELECT body FROM incidents")]
+        return [
+            decode_event(body)
+            for (body,) in self._read("SELECT body FROM incidents")
+            if _readable(body)
+        ]
 
     def pending(self) -> dict[str, int]:
         """How many events wait for an ack, by lane; gaps count as they must be told too."""
@@ -325,26 +362,29 @@ class Outbox:
             )
 
     def _advance(self, epoch: int, lane: Lane, seq: int) -> None:
-        """Move a watermark up, and forget in groups what the center has."""
+        """Move a watermark up, and forget in groups what the center has.
+
+        A center that has more than this disk (which was restored) has at least all of this.
+        """
         moved = self._writer.execute(
-            "UPDATE lanes SET acked = ? WHERE epoch = ? AND lane = ? AND acked < ? AND high >= ?",
-            (seq, epoch, lane, seq, seq),
+            "UPDATE lanes SET acked = min(high, ?)"
+            " WHERE epoch = ? AND lane = ? AND acked < min(high, ?)",
+            (seq, epoch, lane, seq),
         ).rowcount
         if not moved:
             return
         self._writer.execute(
             "DELETE FROM gaps WHERE epoch = ? AND lane = ? AND last <= ?", (epoch, lane, seq)
         )
-        self._forget_stored(_KEEP_STORED)
+        self._forget_stored(epoch, lane, _KEEP_STORED)
 
-    def _forget_stored(self, keep: int) -> None:
-        """Drop acked events but for the newest `keep` rows, which the display still shows."""
+    def _forget_stored(self, epoch: int, lane: str, keep: int) -> None:
+        """Drop a lane's acked events but for the newest `keep` rows, which the display shows."""
         gone = self._writer.execute(
-            "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
-            " AND seq <= (SELECT acked FROM lanes"
-            "   WHERE lanes.epoch = events.epoch AND lanes.lane = events.lane)"
-            " RETURNING length(body)",
-            (keep,),
+            "DELETE FROM events WHERE epoch = ? AND lane = ?"
+            " AND seq <= (SELECT acked FROM lanes WHERE epoch = ? AND lane = ?)"
+            " AND id <= (SELECT max(id) FROM events) - ? RETURNING length(body)",
+            (epoch, lane, epoch, lane, keep),
         ).fetchall()
         self._bytes -= sum(size for (size,) in gone)
         self._writer.execute(
@@ -360,7 +400,8 @@ class Outbox:
         """
         if self._bytes + needed_bytes <= self._quota_bytes:
             return
-        self._forget_stored(0)
+        for epoch, lane in self._writer.execute("SELECT epoch, lane FROM lanes").fetchall():
+            self._forget_stored(epoch, lane, 0)
         for lane in ("bulk", "alarm"):
             while self._bytes + needed_bytes > self._quota_bytes:
                 oldest = self._writer.execute(

@@ -14,7 +14,11 @@ class CorruptError(RuntimeError):
 
 
 def open_writer(path: Path, schema: str) -> sqlite3.Connection:
-    """The one writing connection: WAL, every commit synced. Raises CorruptError, OSError."""
+    """The one writing connection: WAL, every commit synced.
+
+    Raises CorruptError for a file that is no sound database, and only then; a full disk, a lock or
+    an I/O error is a sqlite3.OperationalError or OSError, and says nothing against the file.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -38,11 +42,18 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
         connection.executescript(schema)
     except sqlite3.DatabaseError as error:
         connection.close()
+        if isinstance(error, sqlite3.OperationalError) and not _is_corrupt(error):
+            raise
         raise CorruptError(f"{path}: {error}") from None
     except CorruptError:
         connection.close()
         raise
     return connection
+
+
+def _is_corrupt(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -110,8 +110,8 @@ def test_coverage_forgets_after_a_minute() -> None:
     assert coverage.ratio() is None
 
 
-def test_the_desk_keeps_one_frame_a_stream_and_serves_streams_in_turn() -> None:
-    """A newer frame replaces an older one of its stream; the stream that waits longest is next."""
+def test_the_desk_keeps_one_frame_a_stream_and_starves_none() -> None:
+    """A newer frame takes the place of the older one of its stream, and waits no longer for it."""
     desk = Desk()
     reader, _, analysis = watched(FailingDetector())
     other, _, _ = watched(FailingDetector())
@@ -121,5 +121,6 @@ def test_the_desk_keeps_one_frame_a_stream_and_serves_streams_in_turn() -> None:
     assert desk.put(first) is None
     assert desk.put(elsewhere) is None
     assert desk.put(second) is first
-    assert desk.take() is elsewhere
     assert desk.take() is second
+    assert desk.put(first) is None
+    assert desk.take() is elsewhere

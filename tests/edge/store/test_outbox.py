@@ -103,12 +103,11 @@ def test_a_confirmed_event_outlives_a_kill(tmp_path: Path) -> None:
 
 
 def test_only_what_was_acked_is_forgotten(make: Make) -> None:
-    """I4: an ack moves the watermark up, never down, and never past what was given out."""
+    """I4: an ack moves the watermark up, never down, and one for another epoch changes nothing."""
     outbox = make()
     epoch = stored(outbox, *[event(n) for n in range(10)])[0].epoch
     outbox.acked(epoch, "bulk", 4)
     outbox.acked(epoch, "bulk", 2)
-    outbox.acked(epoch, "bulk", 99)
     outbox.acked(epoch + 1, "bulk", 5)
     settled(outbox)
     assert outbox.watermarks()[epoch, "bulk"] == 4
@@ -154,6 +153,66 @@ def test_open_incidents_are_known_after_a_crash(make: Make) -> None:
     outbox.close()
     again = make()
     assert [(e.incident, e.t_ms) for e in again.open_incidents()] == [("b", 4)]
+
+
+def test_what_rotted_or_was_forgotten_becomes_a_gap(make: Make, tmp_path: Path) -> None:
+    """No lane is blocked by a body that cannot be read, or by a center that asks for old acks."""
+    outbox = make()
+    epoch = stored(outbox, *[event(n) for n in range(8)])[0].epoch
+    outbox.acked(epoch, "bulk", 3)
+    settled(outbox)
+    with sqlite3.connect(tmp_path / "outbox.db") as connection:
+        connection.execute("DELETE FROM events WHERE seq IN (1, 2)")
+        connection.execute("UPDATE events SET body = '{' WHERE seq = 5")
+        connection.execute("DELETE FROM events WHERE seq IN (7, 8)")
+    connection.close()
+    parts = []
+    after = 0
+    while (part := outbox.slice(epoch, "bulk", after, 10_000)) is not None:
+        parts.append(([(g.first, g.last, g.why) for g in part.gaps], part.first, part.last))
+        after = part.last
+    assert parts == [
+        ([(1, 2, "forgotten")], 3, 4),
+        ([(5, 5, "corrupt")], 6, 6),
+        ([(7, 8, "corrupt")], 9, 8),
+    ]
+
+
+def test_a_center_that_has_more_than_this_disk_drains_it(make: Make) -> None:
+    """After the disk was restored from a copy, an ack above the highest number empties the lane."""
+    outbox = make()
+    epoch = stored(outbox, *[event(n) for n in range(3)])[0].epoch
+    outbox.acked(epoch, "bulk", 50)
+    settled(outbox)
+    assert outbox.pending() == {"alarm": 0, "bulk": 0}
+
+
+def test_a_locked_or_full_disk_is_not_taken_for_corruption(tmp_path: Path) -> None:
+    """I1: a file that cannot be opened just now keeps its place and its events."""
+    outbox = Outbox(tmp_path / "outbox.db", SteppedClock())
+    stored(outbox, event(1))
+    outbox.close()
+    blocker = sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)
+    blocker.execute("PRAGMA locking_mode = EXCLUSIVE")
+    blocker.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(sqlite3.OperationalError):
+        Outbox(tmp_path / "outbox.db", SteppedClock())
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert list(tmp_path.glob("*.corrupt-*")) == []
+    again = Outbox(tmp_path / "outbox.db", SteppedClock())
+    assert len(again.recent(10)) == 1
+    again.close()
+
+
+def test_a_caller_that_gives_up_stops_nobody(make: Make) -> None:
+    """A cancelled append leaves the writer alive for the next one."""
+    outbox = make()
+    given_up = [outbox.append([event(n)]) for n in range(50)]
+    for future in given_up:
+        future.cancel()
+    (row,) = stored(outbox, event(99))
+    assert row.seq >= 1
 
 
 def test_a_full_outbox_sheds_bulk_first_and_declares_it(make: Make, tmp_path: Path) -> None:
@@ -261,8 +320,7 @@ def test_nothing_is_lost_whatever_the_order(
                 high[lane] += number
             else:
                 outbox.acked(epoch, lane, number)
-                if acked[lane] < number <= high[lane]:
-                    acked[lane] = number
+                acked[lane] = max(acked[lane], min(number, high[lane]) if epoch else 0)
         settled(outbox)
         assert outbox.pending() == {lane: high[lane] - acked[lane] for lane in high}
         for lane in ("alarm", "bulk"):
