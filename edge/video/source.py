@@ -40,6 +40,13 @@ av.logging.set_level(None)
 Opener = Callable[[specs.Stream, float, float], av.container.InputContainer]
 
 
+_RECORDINGS = (
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg", "h264",
+    "hevc", "vvc", "m4v", "mpegvideo", "flv", "gif", "mjpeg", "asf", "ogg", "ivf", "obu", "mxf",
+)  # fmt: skip
+"""Containers by FFmpeg's names: those that hold pictures themselves and name no other file."""
+
+
 class SourceError(Exception):
     """What was attempted on which stream, what happened, and what to do. Never a credential."""
 
@@ -265,8 +272,11 @@ def _address(stream: specs.Stream) -> tuple[str, dict[str, str]]:
     """What FFmpeg opens, and how. A stream may only use the protocols of its own scheme."""
     parts = urlsplit(stream.url)
     if parts.scheme == "file":
-        # Otherwise a playlist among the recordings could make us fetch any address.
-        return unquote(parts.path), {"protocol_whitelist": "file"}
+        # Otherwise a playlist among the recordings could make us fetch any address or any file.
+        return unquote(parts.path), {
+            "protocol_whitelist": "file",
+            "format_whitelist": ",".join(_RECORDINGS),
+        }
     if stream.username is not None:
         password = stream.password.get_secret_value() if stream.password is not None else ""
         userinfo = f"{quote(stream.username, safe='')}:{quote(password, safe='')}@"

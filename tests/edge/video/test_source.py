@@ -178,6 +178,18 @@ def test_a_recording_cannot_make_us_fetch_an_address(tmp_path: Path) -> None:
             server.accept()
 
 
+def test_a_playlist_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    """A playlist among the recordings that names a video elsewhere is refused."""
+    elsewhere = clips.write(tmp_path / "private.ts", clips.moving_square(10))
+    playlist = tmp_path / "recordings" / "a.m3u8"
+    playlist.parent.mkdir()
+    playlist.write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{elsewhere}\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(SourceError):
+        list(packets(recording(playlist)))
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
