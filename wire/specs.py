@@ -151,6 +151,16 @@ class Stream(Spec):
     @model_validator(mode="after")
     def _url_is_known(self) -> Self:
         parts = urlsplit(self.url)
+        try:
+            parts.port  # noqa: B018 - reading it is what checks it
+            torn = parts.scheme != "file" and "@" in parts.path + parts.query + parts.fragment
+        except ValueError:
+            torn = True
+        if torn:
+            raise ValueError(
+                "the stream's url cannot be read; give username and password as fields of their "
+                "own, or write the /, ?, # and @ in them as %2F, %3F, %23 and %40"
+            )
         known = ("rtsp", "rtsps", "http", "https", "file")
         if parts.scheme not in known:
             schemes = ", ".join(f"{scheme}://" for scheme in known)
@@ -541,12 +551,27 @@ def document(resource: Resource) -> dict[str, Any]:
     return {"kind": resource.kind, **{k: v for k, v in plain.items() if k != "kind"}}
 
 
+def shown_url(url: str) -> str:
+    """A stream's URL for people: no user, no query, and no part of the path that sets a value.
+
+    Some cameras want `/user=admin&password=...` as their path, others `?password=...`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return url
+    before, *secret = re.split(r"/[^/]*(?:=|%3d)", parts.path, maxsplit=1, flags=re.IGNORECASE)
+    path = f"{before}/..." if secret else parts.path
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, path, "..." if parts.query else "", ""))
+
+
 def redacted(resource: Resource) -> dict[str, Any]:
     """`document` without passwords: what listings, diffs and logs may show."""
     plain = document(resource)
     if isinstance(resource, Camera):
         for stream in plain["spec"]["streams"].values():
             stream.pop("password", None)
+            stream["url"] = shown_url(stream["url"])
     return plain
 
 
@@ -560,7 +585,7 @@ ResourceT = TypeVar("ResourceT", Station, Worker, Camera, Task)
 
 
 def with_kept_passwords(camera: Camera, stored: Camera | None) -> Camera:
-    """Fill in passwords that a listing had left out, so that what was read can be applied again.
+    """Fill in what a listing had left out, so that what was read can be applied again.
 
     A password is kept only while user name and address are unchanged; otherwise a new URL could
     carry it to another host.
@@ -570,11 +595,16 @@ def with_kept_passwords(camera: Camera, stored: Camera | None) -> Camera:
     streams = {}
     for name, stream in camera.spec.streams.items():
         old = stored.spec.streams.get(name)
-        same = old is not None and (old.url, old.username) == (stream.url, stream.username)
-        if stream.password is None and old is not None and same:
-            stream = stream.model_copy(update={"password": old.password})
+        if old is not None and _same_as_listed(stream, old):
+            stream = stream.model_copy(update={"url": old.url, "password": old.password})
         streams[name] = stream
     return camera.model_copy(update={"spec": camera.spec.model_copy(update={"streams": streams})})
+
+
+def _same_as_listed(stream: Stream, old: Stream) -> bool:
+    listed = (shown_url(old.url), old.username)
+    unchanged = (stream.url, stream.username) in (listed, (old.url, old.username))
+    return unchanged and stream.password is None
 
 
 def schema() -> dict[str, Any]:

@@ -7,7 +7,6 @@ A stream's time is in seconds and begins at `begin_s`. It goes on over the loop 
 missing stamps and over jumps of a camera's clock, which are replaced by one frame's length.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from av.video.stream import VideoStream
 
 from edge.clock import SystemClock
 from wire import specs
+from wire.specs import shown_url
 
 FALLBACK_FPS = 25.0
 SANE_FPS = (0.1, 240.0)
@@ -128,7 +128,7 @@ def _one_pass(
     yield Packet(None, timeline.end_s, False, 0)
     if failure is not None:
         raise failure
-    where = redacted_url(stream)
+    where = shown_url(stream.url)
     if not is_recording(stream):
         raise SourceError(
             f"reading {where}: the other side ended the stream; look whether the camera restarted "
@@ -162,18 +162,6 @@ def open_container(
             # Interrupted, FFmpeg often tells of something else than the timeout.
             raise _silent("opening", stream, open_timeout_s) from None
         raise _failed("opening", stream, error, open_timeout_s) from None
-
-
-def redacted_url(stream: specs.Stream) -> str:
-    """The stream's URL for people: no user, no query, and no part of the path that sets a value.
-
-    Some cameras want `/user=admin&password=...` as their path.
-    """
-    parts = urlsplit(stream.url)
-    path = re.split(r"/[^/]*=", parts.path, maxsplit=1)
-    shown = parts.path if len(path) == 1 else f"{path[0]}/..."
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, shown, "", ""))
 
 
 class Timeline:
@@ -294,7 +282,7 @@ def _address(stream: specs.Stream) -> tuple[str, dict[str, str]]:
 
 def _video_track(container: av.container.InputContainer, stream: specs.Stream) -> VideoStream:
     """The first video track. The others are not even read, so that they keep no timeout alive."""
-    where = redacted_url(stream)
+    where = shown_url(stream.url)
     if not container.streams.video:
         raise SourceError(f"opening {where}: it has no video track; choose another stream")
     video = container.streams.video[0]
@@ -308,7 +296,7 @@ def _video_track(container: av.container.InputContainer, stream: specs.Stream) -
 
 def _silent(doing: str, stream: specs.Stream, timeout_s: float) -> SourceError:
     return SourceError(
-        f"{doing} {redacted_url(stream)}: nothing came for {timeout_s:g} s; look whether the "
+        f"{doing} {shown_url(stream.url)}: nothing came for {timeout_s:g} s; look whether the "
         "camera is on and reachable"
     )
 
@@ -343,7 +331,7 @@ def _failed(
     doing: str, stream: specs.Stream, error: BaseException, timeout_s: float
 ) -> SourceError:
     """A SourceError from FFmpeg's error. Its own text is not used: it holds the whole URL."""
-    at = f"{doing} {redacted_url(stream)}"
+    at = f"{doing} {shown_url(stream.url)}"
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
         return _silent(doing, stream, timeout_s)
     for kind, what, remedy in _MEANINGS:

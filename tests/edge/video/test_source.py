@@ -23,7 +23,6 @@ from edge.video.source import (
     Timeline,
     is_recording,
     packets,
-    redacted_url,
 )
 from tests.parts import clips, rtsp
 from wire import specs
@@ -366,23 +365,6 @@ def test_no_error_shows_a_credential(trouble: Any, capfd: pytest.CaptureFixture[
     assert "; " in str(raised.value)
     output = capfd.readouterr()
     assert SECRET not in output.out + output.err
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        (
-            "rtsp://10.0.0.9:554/Streaming/Channels/101",
-            "rtsp://10.0.0.9:554/Streaming/Channels/101",
-        ),
-        ("rtsp://10.0.0.9/live?user=a&password=b", "rtsp://10.0.0.9/live"),
-        ("rtsp://10.0.0.9/cam/user=a_password=b_channel=1.sdp", "rtsp://10.0.0.9/cam/..."),
-        ("http://u:p@10.0.0.9/mjpg", "http://10.0.0.9/mjpg"),
-    ],
-)
-def test_urls_are_shown_without_what_may_be_secret(url: str, shown: str) -> None:
-    """Users, queries and paths that set values are cut."""
-    assert redacted_url(specs.Stream(url=url)) == shown
 
 
 def test_a_recording_is_known_by_its_url(tmp_path: Path) -> None:
