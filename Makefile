@@ -26,9 +26,14 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 	@touch $(STAMP)
 
+# In the environment, not as a flag: a URL may hold a camera's password.
+ifdef VIDEO
+export FORECOURT_DEMO_VIDEO := $(VIDEO)
+endif
+
 .PHONY: demo
 demo: $(STAMP) ## Run the main job; VIDEO=<file or rtsp url> MODEL=<onnx> for one's own
-	@exec $(BIN)/forecourt demo $(if $(VIDEO),--video '$(VIDEO)') $(if $(MODEL),--model '$(MODEL)') $(DEMO_FLAGS)
+	@exec $(BIN)/forecourt demo $(if $(MODEL),--model '$(MODEL)') $(DEMO_FLAGS)
 
 .PHONY: test
 test: $(STAMP) parts lint ## Run every check that CI runs

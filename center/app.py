@@ -7,7 +7,7 @@ around them (serving).
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
@@ -95,10 +95,12 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
             throttle=auth.Throttle(clock),
             metrics=counters,
             waiting=lambda: {"ingest": ingest.waiting, "downlink": downlink.waiting},
+            strangers=downlink.strangers,
+            link_stats=link.stats,
         )
         app = build(desk)
         console.mount(app, desk)
-        yield Center(app, desk, _bare(broker))
+        yield Center(app, desk, str(replace(broker, username=None, password=None)))
 
 
 def build(desk: Desk) -> FastAPI:
@@ -133,12 +135,7 @@ def _broker(config: ServeConfig, parts: ExitStack) -> Broker:
     embedded = EmbeddedBroker()
     port = embedded.start(host, config.embedded_broker.port)
     parts.callback(embedded.stop)
-    return Broker.parse(f"mqtt://{f'[{host}]' if ':' in host else host}:{port}")
-
-
-def _bare(broker: Broker) -> str:
-    host = f"[{broker.host}]" if ":" in broker.host else broker.host
-    return f"{'mqtts' if broker.tls else 'mqtt'}://{host}:{broker.port}"
+    return Broker(host=host, port=port)
 
 
 def _is_batch(topic: str) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select, text
 
 from center import db, dispatch, resources
 from center.db import Database
+from center.ledger import Place
 from center.tables import (
     cameras,
     desired,
@@ -113,9 +114,6 @@ def _stored_once(connection: Connection) -> Iterator[Finding]:
         yield Finding("I2", f"an event is stored twice: {tuple(row)}", RESTORE)
 
 
-Lane = tuple[str, int, str]
-
-
 def _contiguous(connection: Connection) -> Iterator[Finding]:
     """I3: every number up to a watermark is stored or lies in a gap."""
     spans = sorted([*_stored_spans(connection), *_gap_spans(connection)])
@@ -131,7 +129,7 @@ def _contiguous(connection: Connection) -> Iterator[Finding]:
             )
 
 
-def _stored_spans(connection: Connection) -> Iterator[tuple[Lane, int, int]]:
+def _stored_spans(connection: Connection) -> Iterator[tuple[Place, int, int]]:
     """The runs of numbers without a hole, of each lane."""
     lane = (events.c.worker, events.c.epoch, events.c.lane)
     place_in_lane = func.row_number().over(partition_by=lane, order_by=events.c.seq)
@@ -144,12 +142,12 @@ def _stored_spans(connection: Connection) -> Iterator[tuple[Lane, int, int]]:
         yield (worker, epoch, name), first, last
 
 
-def _gap_spans(connection: Connection) -> Iterator[tuple[Lane, int, int]]:
+def _gap_spans(connection: Connection) -> Iterator[tuple[Place, int, int]]:
     for row in connection.execute(select(gaps)):
         yield (row.worker, row.epoch, row.lane), row.first, row.last
 
 
-def _covered(spans: Iterable[tuple[Lane, int, int]]) -> int:
+def _covered(spans: Iterable[tuple[Place, int, int]]) -> int:
     """How far sorted spans reach from 1 without a hole."""
     far = 0
     for _, first, last in spans:

@@ -28,6 +28,9 @@ class Address(BaseModel):
     host: str
     port: int = Field(ge=0, le=65535)
 
+    def __str__(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
 
 def _address(value: object) -> object:
     """`127.0.0.1:8080` or `[::1]:8080` in its two parts; other values pass on."""

@@ -4,8 +4,11 @@ Here: one edit = one transaction: the resource, the documents that follow from i
 the downlink. Not here: HTTP, pages, and what single resources require (the nouns).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
 
 from center import cameras, dispatch, stations, tasks, workers
 from center.auth import Throttle
@@ -31,6 +34,10 @@ class Desk:
     metrics: Metrics
     waiting: Callable[[], dict[str, int]]
     """How many messages wait, by queue."""
+    strangers: Callable[[], dict[str, int]]
+    """Names that spoke without being registered, with the time of the last word in UTC ms."""
+    link_stats: Callable[[], Mapping[str, float]]
+    """Counters and sizes of the link to the broker, as `wire.link.Link.stats` has them."""
 
     def put(self, resource: specs.Resource, *, dry_run: bool = False) -> Change:
         """Create or update a resource.
@@ -82,3 +89,13 @@ class Desk:
             woken = dispatch.refresh(connection, station, self.clock.now_ms())
         if not dry_run:
             self.wake(woken)
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk that `app.build` put in place."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+AtDesk = Annotated[Desk, Depends(desk_of)]
+"""How a route, of the API or the console, comes by the desk."""

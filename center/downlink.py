@@ -25,6 +25,7 @@ from center.presence import Presence, Refusal
 from center.replies import LinkLike, Reply, revoked, send, unknown_session
 from wire import codec, topics
 from wire.codec import WireError
+from wire.events import MAX_NUMBER, MAX_WORD
 from wire.link import Received
 from wire.messages import (
     MAX_EPOCHS,
@@ -44,8 +45,6 @@ from wire.topics import UpTopic
 MAX_STRANGERS = 100
 LINGER_S = 0.05
 MAX_GROUP = 200
-MAX_WORD = 200
-MAX_NUMBER = 2**53
 
 _log = logging.getLogger("forecourt.downlink")
 
@@ -85,7 +84,6 @@ class Downlink:
         """How many messages wait."""
         return self._inbox.waiting
 
-    @property
     def strangers(self) -> dict[str, int]:
         """Names that spoke without being registered, with the time of the last word in UTC ms."""
         with self._lock:
@@ -102,10 +100,13 @@ class Downlink:
         self._inbox.nudge()
 
     def take(self, group: list[Received]) -> None:
-        """Handle a group of messages in one transaction, then answer; then send woken documents.
+        """Send woken documents; then handle a group of messages in one transaction, and answer.
 
-        Raises one of `db.UNAVAILABLE` with nothing kept and nobody answered.
+        Raises one of `db.UNAVAILABLE` with nothing kept of the group and nobody answered.
         """
+        current = self._link.connection
+        if current is not None:
+            self._send_woken(current)
         if group:
             answers: list[tuple[int, Reply]] = []
             with self._database.transaction() as connection:
@@ -113,25 +114,27 @@ class Downlink:
                     answers += ((message.connection, r) for r in self._answer(connection, message))
             for number, reply in answers:
                 send(self._link, number, reply)
-        current = self._link.connection
-        if current is not None:
-            self._send_woken(current)
 
     def _send_woken(self, number: int) -> None:
+        """In order, up to the first that the link does not take; who is left stays woken."""
         with self._lock:
-            woken = sorted(self._woken)
-            self._woken.clear()
+            woken, self._woken = sorted(self._woken, reverse=True), set()
         if not woken:
             return
-        with self._database.reading() as connection:
-            held = [presence.of_worker(connection, worker) for worker in woken]
-            documents = [
-                self._document(connection, one)
-                for one in held
-                if one and one.session and not one.gone
-            ]
-        for reply in documents:
-            send(self._link, number, reply)
+        try:
+            with self._database.reading() as connection:
+                while woken and self._is_told(connection, number, woken[-1]):
+                    woken.pop()
+        finally:
+            with self._lock:
+                self._woken.update(woken)
+
+    def _is_told(self, connection: Connection, number: int, worker: str) -> bool:
+        """Send a worker its document, unless it is away; false if the link did not take it."""
+        held = presence.of_worker(connection, worker)
+        if held is None or not held.session or held.gone:
+            return True
+        return send(self._link, number, self._document(connection, held))
 
     def _document(self, connection: Connection, held: Presence) -> Reply:
         self._metrics.count("desired_sent_total")
@@ -280,5 +283,5 @@ def _require_sound(said: Up) -> None:
         numbers += [item.revision for item in said.items]
     if any(len(word) > MAX_WORD or "\0" in word for word in words):
         raise WireError(f"a word is longer than {MAX_WORD} characters, or holds a NUL")
-    if not all(0 <= number < MAX_NUMBER for number in numbers):
-        raise WireError("a number is not within 0..2^53")
+    if not all(0 <= number <= MAX_NUMBER for number in numbers):
+        raise WireError("a number is not within 0..2^53 - 1")

@@ -27,16 +27,24 @@ from center.presence import Presence
 from center.replies import LinkLike, Reply, revoked, send, unknown_session
 from wire import codec, topics
 from wire.codec import WireError
-from wire.events import MAX_BATCH_EVENTS, Ack, Batch, Event, Gap, Rewind, Watermark, decode_event
+from wire.events import (
+    MAX_BATCH_EVENTS,
+    MAX_EVENT_BYTES,
+    MAX_NUMBER,
+    MAX_WORD,
+    Ack,
+    Batch,
+    Event,
+    Gap,
+    Rewind,
+    Watermark,
+    decode_event,
+)
 from wire.link import Received
 from wire.topics import UpTopic
 
-MAX_EVENT_BYTES = 64 * 1024
 MAX_GROUP = 10
 MAX_WAITING = 200
-MAX_NUMBER = 2**53 - 1
-"""Numbers are exact in every JSON reader up to here."""
-MAX_WORD = 200
 
 _log = logging.getLogger("forecourt.ingest")
 

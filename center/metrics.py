@@ -27,6 +27,26 @@ HELP = {
     "database_retries_total": "times that the database could not do it at once",
 }
 
+LINK_COUNTERS = {
+    "attempts": "times that the broker was dialled",
+    "connects": "times that the broker was reached",
+    "received": "messages received from the broker",
+    "published": "messages published",
+    "publishes_refused_by_broker": "publishes that the broker refused",
+    "refused_publishes": "publishes that the link refused: no connection, or too many wait",
+    "dropped_stale": "messages and acknowledgements of a connection that had ended",
+    "dropped_unreadable": "messages that could not be read as MQTT means them",
+    "callback_errors": "messages at which this program failed",
+    "faults": "connections that ended by a fault of this program",
+}
+LINK_GAUGES = {
+    "queued": "messages waiting for the broker's window",
+    "in_flight": "messages that the broker has not yet acknowledged",
+    "unacked": "messages that were not yet acknowledged to the broker",
+    "last_received_age_s": "seconds since the broker was last heard",
+}
+"""What `wire.link.Link.stats` counts and measures."""
+
 
 class Metrics:
     """Counters since the start of the process, by name; any thread may count."""
@@ -46,21 +66,18 @@ class Metrics:
             return dict(self._counts)
 
 
-def exposition(counters: dict[str, int], gauges: Iterable[tuple[str, str, float]]) -> str:
-    """Prometheus text of the counters and of gauges as (name with labels, help text, value)."""
-    lines = []
-    for name, value in counters.items():
-        lines += [
-            f"# HELP forecourt_center_{name} {HELP[name]}",
-            f"# TYPE forecourt_center_{name} counter",
-            f"forecourt_center_{name} {value}",
-        ]
+def exposition(
+    counters: Iterable[tuple[str, str, float]], gauges: Iterable[tuple[str, str, float]]
+) -> str:
+    """Prometheus text of counters and gauges, each (name with labels, help text, value)."""
+    lines: list[str] = []
     told: set[str] = set()
-    for labelled, text, number in gauges:
-        name = labelled.partition("{")[0]
-        if name not in told:
-            told.add(name)
-            lines.append(f"# HELP forecourt_center_{name} {text}")
-            lines.append(f"# TYPE forecourt_center_{name} gauge")
-        lines.append(f"forecourt_center_{labelled} {number:g}")
+    for sort, metrics in (("counter", counters), ("gauge", gauges)):
+        for labelled, text, number in metrics:
+            name = labelled.partition("{")[0]
+            if name not in told:
+                told.add(name)
+                lines.append(f"# HELP forecourt_center_{name} {text}")
+                lines.append(f"# TYPE forecourt_center_{name} {sort}")
+            lines.append(f"forecourt_center_{labelled} {number:.15g}")
     return "\n".join(lines) + "\n"

@@ -44,7 +44,7 @@ def serve(config: ServeConfig) -> None:
 
 def _web(config: ServeConfig, center: Center, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = f"http://{Address(host=host, port=port)}"
     facts = {"url": url, "broker_url": center.broker_url, "pid": os.getpid()}
 
     def answering() -> None:
@@ -123,8 +123,7 @@ def _bound(address: Address) -> Iterator[socket.socket]:
         try:
             listener.bind((address.host, address.port))
         except OSError as error:
-            where = f"{address.host}:{address.port}"
-            raise ConfigError(f"cannot listen on {where}: {error.strerror}") from None
+            raise ConfigError(f"cannot listen on {address}: {error.strerror}") from None
         yield listener
 
 

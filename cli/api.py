@@ -108,7 +108,11 @@ class Api:
 
     def items(self, path: str, params: Params | None = None) -> list[Document]:
         """The `items` of a list."""
-        found = self.get(path, params).get("items")
+        return self.items_of(self.get(path, params))
+
+    def items_of(self, answer: Document) -> list[Document]:
+        """The `items` of an answer."""
+        found = answer.get("items")
         if not isinstance(found, list):
             raise self._strange("its list has no items")
         return found

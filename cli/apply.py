@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from cli import access, documents, terminal
 from cli.api import Api, Applied, RefusedError, UnreachableError, place
 from cli.documents import Document, label
 from cli.errors import FAILED
-from wire import specs
+from wire import specs, text
 from wire.specs import Camera, Resource, Station, Task
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
@@ -162,24 +161,7 @@ def diff(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None)
 
 
 def _yaml_lines(document: dict[str, Any] | None) -> list[str]:
-    return as_yaml(document).splitlines() if document else []
-
-
-def as_yaml(document: dict[str, Any]) -> str:
-    """A document as an operator would write it: blocks, with points on one line."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Lists of plain values on one line: a point is `[0.1, 0.9]`."""
-
-
-def _represent_list(dumper: _Dumper, values: list[Any]) -> yaml.Node:
-    on_one_line = not any(isinstance(value, list | dict) for value in values)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=on_one_line)
-
-
-_Dumper.add_representer(list, _represent_list)
+    return text.write(document).splitlines() if document else []
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

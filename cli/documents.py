@@ -1,7 +1,7 @@
 """Resources in YAML and JSON files: reading, and every problem with its file, document and field.
 
-Belongs here: files, folders, standard input, duplicate keys, caps. Does not belong here: what a
-resource may say (wire.specs) and what is done with it (apply, delete).
+Belongs here: files, folders, standard input, JSON. Does not belong here: how YAML is read
+(wire.text), what a resource may say (wire.specs) and what is done with it (apply, delete).
 """
 
 import json
@@ -9,19 +9,16 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from cli.errors import BAD_INPUT, CommandError
-from wire import specs
+from wire import specs, text
 from wire.specs import Camera, Resource, SpecError, Task
+from wire.text import TextError
 
-MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES = 1000
-MAX_NODES = 200_000
-"""Values in one file with YAML's aliases written out; without a cap a small file could fill RAM."""
 
 ORDER = ("Station", "Worker", "Camera", "Task")
 """What comes first needs nothing of what comes later."""
@@ -87,13 +84,14 @@ def _read_one(source: str, problems: list[str]) -> list[Document]:
     shown = "standard input" if source == "-" else source
     documents: list[Document] = []
     try:
-        contents = list(_decoded(_text(source), source))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, _BadFileError) as error:
-        problems.append(f"{shown}: {_sentence(error)}")
+        contents = _contents(source)
+    except OSError as error:
+        problems.append(f"{shown}: it cannot be read: {error.strerror}")
+        return []
+    except TextError as error:
+        problems.append(f"{shown}: {error}")
         return []
     for number, content in enumerate(contents, 1):
-        if content is None:
-            continue  # nothing between two ---
         where = f"{shown}:doc {number}"
         try:
             documents.append(Document(where, specs.parse(content)))
@@ -102,57 +100,22 @@ def _read_one(source: str, problems: list[str]) -> list[Document]:
     return documents
 
 
-def _text(source: str) -> str:
+def _contents(source: str) -> list[object]:
+    """The documents of a file; a JSON file holds one, or a list of them."""
     if source == "-":
-        content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        written = sys.stdin.buffer.read(text.MAX_BYTES + 1)
     else:
         with Path(source).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise _BadFileError(f"it is above the cap of {MAX_FILE_BYTES} bytes")
-    return content.decode("utf-8-sig")
-
-
-def _decoded(text: str, source: str) -> Iterator[object]:
-    """The documents of a text. A JSON file holds one resource, or a list of them."""
-    if source.endswith(".json"):
-        try:
-            content = json.loads(text, object_pairs_hook=_unique_pairs)
-        except json.JSONDecodeError as error:
-            raise _BadFileError(f"line {error.lineno}: {error.msg}") from None
-        except RecursionError:
-            raise _BadFileError("it is nested too deeply") from None
-        yield from content if isinstance(content, list) else [content]
-        return
-    loader = _Loader(text)
+            written = file.read(text.MAX_BYTES + 1)
+    if not source.endswith(".json"):
+        return [document.content for document in text.read(written)]
     try:
-        while loader.check_node():
-            node = loader.get_node()
-            assert node is not None, "check_node has just said so"
-            _require_modest(node)
-            yield loader.construct_document(node)
+        content = json.loads(text.decoded(written), object_pairs_hook=_unique_pairs)
+    except json.JSONDecodeError as error:
+        raise TextError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
-        raise _BadFileError("it is nested too deeply") from None
-
-
-class _BadFileError(ValueError):
-    """A file that is no list of documents; the text says why."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only, and a key written twice is an error: the first would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"the key {key.value!r} is written twice",
-                        problem_mark=key.start_mark,
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        raise TextError("it is nested too deeply") from None
+    return content if isinstance(content, list) else [content]
 
 
 def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -160,26 +123,8 @@ def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(unique) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _BadFileError(f"the key {twice!r} is written twice")
+        raise TextError(f"{twice!r} is written twice")
     return unique
-
-
-def _require_modest(node: yaml.Node) -> None:
-    """Counts the values that the aliases of a document stand for; an alias of itself is endless."""
-    sizes: dict[int, int] = {}
-
-    def size(part: yaml.Node) -> int:
-        if id(part) not in sizes:
-            children: Iterable[yaml.Node] = ()
-            if isinstance(part, yaml.MappingNode):
-                children = (each for pair in part.value for each in pair)
-            elif isinstance(part, yaml.SequenceNode):
-                children = part.value
-            sizes[id(part)] = 1 + sum(map(size, children))
-        return sizes[id(part)]
-
-    if size(node) > MAX_NODES:
-        raise _BadFileError(f"its aliases stand for more than {MAX_NODES} values")
 
 
 def _who(content: object) -> str:
@@ -199,15 +144,3 @@ def _repeated(documents: Iterable[Document]) -> Iterator[str]:
         if key in first:
             yield f"{document}: {key} is also written in {first[key]}"
         first.setdefault(key, document.where)
-
-
-def _sentence(error: Exception) -> str:
-    match error:
-        case OSError():
-            return f"it cannot be read: {error.strerror}"
-        case UnicodeDecodeError():
-            return "it is no UTF-8 text"
-        case yaml.MarkedYAMLError(problem=str(problem), problem_mark=yaml.Mark() as mark):
-            return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
-        case _:
-            return str(error).splitlines()[0]

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from cli import access, terminal
 from cli.api import Api, RefusedError
-from cli.apply import as_yaml
 from cli.errors import BAD_INPUT, CommandError
+from wire import text
 from wire.specs import NAME_PATTERN
 
 View = dict[str, Any]
@@ -52,7 +52,7 @@ def get(
 ) -> None:
     """List stations, workers, cameras, tasks or the latest events, or show one by name.
 
-    What -o yaml writes can be applied again. Passwords are never in it.
+    What -o yaml writes of all but events can be applied again. Passwords are never in it.
 
     \b
     Examples:
@@ -64,8 +64,6 @@ def get(
     noun = noun_of(kind)
     if name is not None and noun == "events":
         raise CommandError("events have no names; give --station, --limit", BAD_INPUT)
-    if output is Output.yaml and noun == "events":
-        raise CommandError("events are facts, not resources: use -o json", BAD_INPUT)
     with Api(access.find(url, token_file)) as api:
         found = _found(api, noun, name, station, limit)
     views = found[:limit]
@@ -73,7 +71,7 @@ def get(
         terminal.write_json(views[0] if name is not None and len(views) == 1 else {"items": views})
     elif output is Output.yaml:
         terminal.out().print(
-            Text("---\n".join(as_yaml(_applicable(view)) for view in views)),
+            Text("---\n".join(text.write(_applicable(view)) for view in views)),
             soft_wrap=True,
             end="",
         )
@@ -94,15 +92,21 @@ def noun_of(kind: str) -> str:
 def place_of(noun: str, name: str, station: str | None) -> str:
     """Where something is below /api/v1. Raises CommandError for a bad name or no station."""
     for each in (name, station):
-        if each is not None and not re.match(NAME_PATTERN, each):
-            raise CommandError(
-                f"{each!r} is no name: lower-case letters, digits and '-', at most 63", BAD_INPUT
-            )
+        if each is not None:
+            require_name(each)
     if noun in ("stations", "workers"):
         return f"/{noun}/{name}"
     if station is None:
         raise CommandError(f"{name} of which station? Give --station NAME", BAD_INPUT)
     return f"/stations/{station}/{noun}/{name}"
+
+
+def require_name(name: str) -> None:
+    """Raises CommandError for what cannot be a name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise CommandError(
+            f"{name!r} is no name: lower-case letters, digits and '-', at most 63", BAD_INPUT
+        )
 
 
 def _found(api: Api, noun: str, name: str | None, station: str | None, limit: int) -> list[View]:
@@ -111,10 +115,13 @@ def _found(api: Api, noun: str, name: str | None, station: str | None, limit: in
         return list(api.events(asked, limit))
     if name is not None and (station is not None or noun in ("stations", "workers")):
         return [api.get(place_of(noun, name, station))]
-    by_station = {"station": station} if station and noun in ("cameras", "tasks") else {}
-    views = api.items(f"/{noun}", by_station)
+    if noun == "stations" and station is not None:
+        return [api.get(place_of(noun, station, None))]
     if station is not None:
-        views = [view for view in views if _station(view) == station]
+        require_name(station)
+    answer = api.get(f"/{noun}", {"station": station} if station else {})
+    _tell_strangers(answer.get("strangers", []))
+    views = api.items_of(answer)
     if name is not None:
         views = [view for view in views if view["metadata"]["name"] == name]
         if not views:
@@ -122,7 +129,17 @@ def _found(api: Api, noun: str, name: str | None, station: str | None, limit: in
     return views
 
 
+def _tell_strangers(strangers: Sequence[View]) -> None:
+    """Names that nobody registered: a typing error, or a device that is to be added."""
+    for each in strangers:
+        heard = terminal.ago(each["last_heard_ms"], terminal.now_ms())
+        terminal.say(f"worker {each['name']} speaks ({heard}), but is not registered", "yellow")
+
+
 def _applicable(view: View) -> View:
+    """A resource without its status; an event is a fact, and is shown whole."""
+    if "metadata" not in view:
+        return view
     return {key: view[key] for key in ("kind", "metadata", "spec") if key in view}
 
 
@@ -142,17 +159,12 @@ class Column:
     """Never folded."""
 
 
-def _station(view: View) -> str:
-    metadata = view["metadata"]
-    return str(metadata.get("station") or metadata["name"])
-
-
 def _name(view: View, _: int) -> object:
     return view["metadata"]["name"]
 
 
 def _in_station(view: View, _: int) -> object:
-    return _station(view)
+    return view["metadata"]["station"]
 
 
 def _spec(key: str) -> Callable[[View, int], object]:

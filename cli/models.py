@@ -21,9 +21,7 @@ from cli.apply import AsJson
 from cli.download import Incoming
 from cli.errors import FAILED, CommandError
 from cli.manifest import Manifest
-
-MAX_MODEL_BYTES = 2 * 1024**3
-"""The cap on a file whose manifest knows no size."""
+from wire.manifest import MANIFEST, MAX_MODEL_BYTES
 
 app = typer.Typer(no_args_is_help=True, help="List, verify and pull neural networks.")
 
@@ -119,7 +117,7 @@ def pull(
             terminal.say(
                 f"NO CHECKSUM IS KNOWN for {name}: nothing proves that this is the right file. "
                 f"Its sha256 is {sha256}; compare it with the publisher's and write it to "
-                f"{wanted.folder / manifest.MANIFEST}",
+                f"{wanted.folder / MANIFEST}",
                 "bold yellow",
             )
     if as_json:

@@ -18,7 +18,6 @@ from typing import BinaryIO, TextIO
 from urllib.parse import quote
 
 import msgspec
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -28,10 +27,9 @@ from edge.video.decode import DecodeStats, frames, starting_at
 from edge.video.source import Packet, SourceError, packets
 from edge.vision.detect import Detector
 from edge.vision.manifest import Manifest, ModelError, at, find
-from wire import specs
+from wire import specs, text
 from wire.events import Event, encode_event
 
-MAX_TASK_BYTES = 1024 * 1024
 BAD_INPUT = 2
 
 
@@ -166,19 +164,14 @@ def read_task(path: Path) -> specs.Task:
     """The task in a YAML file. Raises ReplayError, or SpecError with every problem."""
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_TASK_BYTES + 1)
+            documents = text.read(file.read(text.MAX_BYTES + 1))
     except OSError as error:
         raise ReplayError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(text) > MAX_TASK_BYTES:
-        raise ReplayError(f"{path}: larger than {MAX_TASK_BYTES} bytes; this is no task")
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        said = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ReplayError(f"{path}: no valid YAML{where}: {said}") from None
-    resource = specs.parse(document)
+    except text.TextError as error:
+        raise ReplayError(f"{path}: no valid YAML: {error}") from None
+    if len(documents) != 1:
+        raise ReplayError(f"{path}: one Task is needed here, not {len(documents)} documents")
+    resource = specs.parse(documents[0].content)
     if not isinstance(resource, specs.Task):
         raise ReplayError(f"{path}: kind: a Task is needed here, this is a {resource.kind}")
     return resource

@@ -17,6 +17,11 @@ Phase = Literal["start", "update", "end"]
 Box = tuple[float, float, float, float]
 
 MAX_BATCH_EVENTS = 200
+MAX_EVENT_BYTES = 64 * 1024
+MAX_WORD = 200
+"""Characters of a name, kind or id; messages for people may be longer."""
+MAX_NUMBER = 2**53 - 1
+"""Numbers are exact in every JSON reader up to here."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

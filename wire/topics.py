@@ -41,7 +41,7 @@ class DownTopic:
 
 
 def _checked(worker: str) -> str:
-    if not _NAME.match(worker):
+    if not _NAME.fullmatch(worker):
         raise ValueError(f"{worker!r} is no worker's name")
     return worker
 
@@ -71,7 +71,7 @@ def parse(topic: str) -> UpTopic | DownTopic:
     rest = topic.removeprefix(f"{ROOT}/")
     direction, _, tail = rest.partition("/")
     worker, _, channel = tail.partition("/")
-    if rest != topic and _NAME.match(worker):
+    if rest != topic and _NAME.fullmatch(worker):
         for up_channel in _UP:
             if direction == "up" and channel == up_channel:
                 return UpTopic(worker, up_channel)

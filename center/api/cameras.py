@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 
 from center import cameras
 from center.api import places
-from center.api.doors import AtDesk
 from center.api.places import DryRun
 from center.api.shapes import CameraView, DeleteAnswer, Listing, PlaceName, PutAnswer
+from center.desk import AtDesk
 from wire import specs
 
 router = APIRouter(tags=["cameras"])

@@ -11,20 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from center import auth
 from center.auth import Token
-from center.desk import Desk
+from center.desk import AtDesk
 
 MAX_BODY_BYTES = 1024 * 1024
 
 _bearer = HTTPBearer(auto_error=False, description="a token of the center")
-
-
-def desk_of(request: Request) -> Desk:
-    """The desk that `app.build` put in place."""
-    desk: Desk = request.app.state.desk
-    return desk
-
-
-AtDesk = Annotated[Desk, Depends(desk_of)]
 
 
 def bearer(

@@ -10,12 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from center import events
-from center.api.doors import AtDesk
 from center.api.shapes import event_schema
-from center.desk import Desk
+from center.desk import AtDesk, Desk
 from center.events import MAX_LISTED, Filter
 from center.live import MAX_LISTENERS, TooManyListenersError
 from wire import specs
+from wire.events import MAX_NUMBER
 
 POLL_S = 1.0
 BEAT_S = 15.0
@@ -24,7 +24,7 @@ MAX_ID = 2**63 - 1
 router = APIRouter(tags=["events"])
 
 Id = Annotated[int | None, Query(ge=0, le=MAX_ID)]
-Time = Annotated[int | None, Query(ge=-(2**53), le=2**53, description="UTC milliseconds")]
+Time = Annotated[int | None, Query(ge=-MAX_NUMBER, le=MAX_NUMBER, description="UTC milliseconds")]
 Word = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
 Station = Annotated[specs.Name | None, Query()]
 

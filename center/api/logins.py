@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 
 from center import auth
-from center.api.doors import AtDesk, Caller
+from center.api.doors import Caller
 from center.api.shapes import LoginCode
+from center.desk import AtDesk
 
 router = APIRouter(tags=["logins"])
 

@@ -1,16 +1,16 @@
 """The /metrics route: this process's counters, and gauges read from the database."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
 from center import events, presence
-from center.api.doors import AtDesk, bearer
-from center.desk import Desk
-from center.metrics import exposition
+from center.api.doors import bearer
+from center.desk import AtDesk, Desk
+from center.metrics import HELP, LINK_COUNTERS, LINK_GAUGES, exposition
 
 router = APIRouter(tags=["metrics"])
 
@@ -18,10 +18,18 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics", dependencies=[Depends(bearer)], response_class=PlainTextResponse)
 def metrics(desk: AtDesk) -> str:
     """Prometheus text."""
-    return exposition(desk.metrics.counts(), _gauges(desk))
+    link = desk.link_stats()
+    return exposition(_counters(desk, link), _gauges(desk, link))
 
 
-def _gauges(desk: Desk) -> Iterator[tuple[str, str, float]]:
+def _counters(desk: Desk, link: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
+    for name, value in desk.metrics.counts().items():
+        yield name, HELP[name], value
+    for name, text in LINK_COUNTERS.items():
+        yield f"link_{name}_total", text, link[name]
+
+
+def _gauges(desk: Desk, link: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
     now_ms = desk.clock.now_ms()
     with desk.database.reading() as connection:
         heard = list(presence.of_workers(connection))
@@ -35,3 +43,5 @@ def _gauges(desk: Desk) -> Iterator[tuple[str, str, float]]:
     yield "last_event_id", "id of the event that was stored last", last_id
     for name, waiting in desk.waiting().items():
         yield f'waiting_messages{{queue="{name}"}}', "messages waiting in this process", waiting
+    for name, text in LINK_GAUGES.items():
+        yield f"link_{name}", text, link[name]

@@ -139,6 +139,19 @@ class WorkerView(_View[Literal["Worker"], WorkerStatus]):
     """A worker and its status."""
 
 
+class Stranger(BaseModel):
+    """A worker that speaks without being registered."""
+
+    name: str
+    last_heard_ms: int
+
+
+class Workers(Listing[WorkerView]):
+    """Workers, and the strangers among those who speak, of whatever station."""
+
+    strangers: list[Stranger]
+
+
 class CameraView(_View[Literal["Camera"], CameraStatus]):
     """A camera and its status."""
 

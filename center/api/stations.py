@@ -6,9 +6,9 @@ from fastapi import APIRouter
 
 from center import stations
 from center.api import places
-from center.api.doors import AtDesk
 from center.api.places import DryRun
 from center.api.shapes import DeleteAnswer, Listing, PlaceName, PutAnswer, StationView
+from center.desk import AtDesk
 from wire import specs
 
 router = APIRouter(tags=["stations"])

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 
 from center import tasks
 from center.api import places
-from center.api.doors import AtDesk
 from center.api.places import DryRun
 from center.api.shapes import DeleteAnswer, Listing, PlaceName, PutAnswer, TaskView
+from center.desk import AtDesk
 from wire import specs
 
 router = APIRouter(tags=["tasks"])

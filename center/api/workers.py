@@ -1,24 +1,26 @@
 """Routes of workers."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from center import workers
 from center.api import places
-from center.api.doors import AtDesk
 from center.api.places import DryRun
-from center.api.shapes import DeleteAnswer, Listing, PlaceName, PutAnswer, WorkerView
+from center.api.shapes import DeleteAnswer, PlaceName, PutAnswer, Workers, WorkerView
+from center.desk import AtDesk
 from wire import specs
 
 router = APIRouter(tags=["workers"])
 
 
-@router.get("/workers", response_model=Listing[WorkerView])
-def list_workers(desk: AtDesk) -> Any:
-    """All workers, by station and name."""
+@router.get("/workers", response_model=Workers)
+def list_workers(desk: AtDesk, station: Annotated[specs.Name | None, Query()] = None) -> Any:
+    """Workers of a station, or all, by station and name; and who else has spoken."""
     with desk.database.reading() as connection:
-        return {"items": workers.views(connection, desk.clock.now_ms(), desk.heartbeat_s)}
+        items = workers.views(connection, desk.clock.now_ms(), desk.heartbeat_s, station)
+    strangers = [{"name": name, "last_heard_ms": ms} for name, ms in desk.strangers().items()]
+    return {"items": items, "strangers": strangers}
 
 
 @router.get("/workers/{name}", response_model=WorkerView)

@@ -8,12 +8,12 @@ from pathlib import Path
 from string import Template
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from center import auth
 from center.console.guard import same_origin
-from center.desk import Desk
+from center.desk import AtDesk, Desk
 
 MAX_SECRET = 200
 
@@ -29,15 +29,6 @@ _HEADERS = {
         "base-uri 'none'; frame-ancestors 'none'"
     ),
 }
-
-
-def _desk_of(request: Request) -> Desk:
-    """The desk that the center's composition put in place."""
-    desk: Desk = request.app.state.desk
-    return desk
-
-
-AtDesk = Annotated[Desk, Depends(_desk_of)]
 
 
 @router.get("/login")

@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from wire import specs
+from wire import text as yaml_text
 from wire.specs import Problem, SpecError
+from wire.text import WIDTH, Document, OneLine, TextError
 
 MAX_TEXT_BYTES = 256 * 1024
 FIELDS = ("camera", "stream", "fps", "model")
 """Keys of a spec that are fields of the form; all others are in the text."""
 DURATIONS = ("for", "clear", "cooldown", "grace")
-MAX_LINE = 88
 
 EXAMPLE = """\
 # Points are fractions of the picture: x to the right, y down, 0 to 1.
@@ -61,11 +60,8 @@ class Finding:
 def text_of(spec: Mapping[str, Any]) -> str:
     """The YAML text of what is no field: zones, lines and rules of a stored spec."""
     rest = {key: value for key, value in spec.items() if key not in FIELDS}
-    for key in ("zones", "lines"):
-        if key in rest:
-            rest[key] = {name: _Line(points) for name, points in rest[key].items()}
     rest["rules"] = [_rule(rule) for rule in spec.get("rules", ())]
-    return yaml.dump(rest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_LINE)
+    return yaml_text.write(rest)
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,8 +78,8 @@ def _condition(condition: Any) -> Any:
     parts = {key: _condition(value) for key, value in condition.items()}
     classes = parts.get("class")
     if isinstance(classes, list):
-        parts["class"] = classes[0] if len(classes) == 1 else _Line(classes)
-    return _Mapping(parts) if len(str(parts)) < MAX_LINE * 3 // 4 else parts
+        parts["class"] = classes[0] if len(classes) == 1 else classes
+    return OneLine(parts) if len(str(parts)) < WIDTH * 3 // 4 else parts
 
 
 def _duration(seconds: float) -> str | float:
@@ -104,18 +100,12 @@ def document_of(
     metadata: Mapping[str, Any], fields: Mapping[str, Any], text: str
 ) -> dict[str, Any]:
     """The document of a task from the form's parts. Raises SpecError for a text that is no YAML."""
-    if len(text.encode()) > MAX_TEXT_BYTES:
-        raise SpecError([Problem((), f"the text is longer than {MAX_TEXT_BYTES // 1024} KiB")])
     try:
-        rest = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that forbids more
-    except yaml.MarkedYAMLError as error:
-        raise SpecError([Problem(_mark(error), error.problem or "this is no YAML")]) from None
-    except yaml.YAMLError as error:
-        raise SpecError([Problem((), f"this is no YAML: {error}")]) from None
-    except (RecursionError, ValueError) as error:
-        raise SpecError([Problem((), f"this YAML cannot be read: {error}")]) from None
-    if rest is None:
-        rest = {}
+        written = _document(text)
+    except TextError as error:
+        path = () if error.line is None else ("line", error.line)
+        raise SpecError([Problem(path, error.problem)]) from None
+    rest = {} if written is None else written.content
     if not isinstance(rest, dict):
         raise SpecError([Problem((), "write zones:, lines: and rules:, as in the example")])
     misplaced = [key for key in rest if key in FIELDS]
@@ -125,14 +115,27 @@ def document_of(
     return {"kind": "Task", "metadata": dict(metadata), "spec": {**fields, **rest}}
 
 
+def _document(text: str) -> Document | None:
+    """What the text holds; None: nothing. Raises TextError."""
+    # A lone surrogate is no text: what cannot be encoded is refused when it is decoded.
+    found = yaml_text.read(text.encode(errors="surrogatepass"), MAX_TEXT_BYTES)
+    if len(found) > 1:
+        raise TextError("write one document, without --- between its parts")
+    return found[0] if found else None
+
+
 def findings(problems: Sequence[Problem], text: str) -> list[Finding]:
     """Problems with the lines of the text that they are about; what a deeper one explains is left.
 
     A list of rules that are all wrong, for example, is not called too short besides.
     """
     paths = [problem.path for problem in problems]
+    try:
+        written = _document(text)
+    except TextError:
+        written = None
     return [
-        _finding(problem, text)
+        _finding(problem, written)
         for problem in problems
         if not any(_within(problem.path, other) for other in paths)
     ]
@@ -142,91 +145,9 @@ def _within(outer: tuple[str | int, ...], inner: tuple[str | int, ...]) -> bool:
     return 0 < len(outer) < len(inner) and inner[: len(outer)] == outer
 
 
-def _finding(problem: Problem, text: str) -> Finding:
+def _finding(problem: Problem, written: Document | None) -> Finding:
     if problem.path[:1] == ("line",):
         return Finding("", problem.message, int(problem.path[1]))
     in_text = problem.path[:1] == ("spec",) and problem.path[1:2] not in {(f,) for f in FIELDS}
-    line = _line_of(text, problem.path[1:]) if in_text else None
+    line = written.line_of(problem.path[1:]) if in_text and written else None
     return Finding(specs.dotted(problem.path), problem.message, line)
-
-
-def _line_of(text: str, path: Sequence[str | int]) -> int | None:
-    """The line of the deepest part of the path that the text has; None where it has none."""
-    try:
-        node = yaml.compose(text, _Loader)
-    except yaml.YAMLError:
-        return None
-    line = None
-    for part in path:
-        found = _child(node, part)
-        if found is None:
-            break
-        at, node = found
-        line = at.start_mark.line + 1
-    return line
-
-
-def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Where the part begins, and its value."""
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part]
-    if isinstance(node, yaml.MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == part), None)
-    return None
-
-
-def _mark(error: yaml.MarkedYAMLError) -> tuple[str | int, ...]:
-    mark = error.problem_mark
-    return () if mark is None else ("line", mark.line + 1)
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only: no aliases, which could make a small text large, and no key twice."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            sentence = "write this out, without *alias"
-            raise yaml.composer.ComposerError(None, None, sentence, self.get_mark())
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    sentence = f"{key.value!r} is written twice"
-                    raise yaml.constructor.ConstructorError(None, None, sentence, key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Line(list[Any]):
-    """A list that is written on one line."""
-
-
-class _Mapping(dict[str, Any]):
-    """A mapping that is written on one line."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Block style, apart from what is marked to be on one line."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.add_representer(
-    _Line,
-    lambda dumper, points: dumper.represent_sequence("tag:yaml.org,2002:seq", points, True),
-)
-_Dumper.add_representer(
-    _Mapping,
-    lambda dumper, parts: dumper.represent_mapping("tag:yaml.org,2002:map", parts, True),
-)
-_Dumper.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, None if text.isprintable() else '"'
-    ),
-)

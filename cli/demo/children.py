@@ -141,8 +141,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without tokens and without settings that would change what a demo is."""
-    own = re.compile(r"FORECOURT_(TOKEN|URL|EDGE_|CENTER_)")
+    """Ours, without tokens, the demo's video, and settings that would change what a demo is."""
+    own = re.compile(r"FORECOURT_(TOKEN|URL|EDGE_|CENTER_|DEMO_)")
     kept = {key: value for key, value in os.environ.items() if not own.match(key)}
     return {**kept, "PYTHONUNBUFFERED": "1"}
 

@@ -37,7 +37,12 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, show_default="a nice
 def demo(
     video: Annotated[
         str | None,
-        typer.Option("--video", help="Your own file, rtsp:// or http(s):// URL.", metavar="VIDEO"),
+        typer.Option(
+            "--video",
+            envvar="FORECOURT_DEMO_VIDEO",
+            help="Your own file, rtsp:// or http(s):// URL.",
+            metavar="VIDEO",
+        ),
     ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="Your own network, an .onnx file.")
@@ -61,6 +66,7 @@ def demo(
     """Run a whole station and its center on this machine, and show what happens.
 
     Without --video it draws its own forecourt. Ctrl-C ends everything.
+    A URL with a password belongs in FORECOURT_DEMO_VIDEO: command lines are seen by others.
     Started again in the same folder, it goes on where it was.
 
     \b

@@ -5,7 +5,6 @@ it is run (edge).
 """
 
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from cli import manifest
 from cli.demo.folder import Folder
 from cli.demo.scene import CHECKOUT
 from cli.errors import BAD_INPUT, CommandError
+from wire.manifest import MANIFEST, bare
 
 OWN = "forecourt-nano"
-COCO_LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
-"""Of COCO's, those that a forecourt sees: what a file without a manifest is taken to report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +41,19 @@ def find(file: Path | None, folder: Folder) -> Network:
         return Network(OWN, own.labels, (shipped, folder.models))
     if file.suffix != ".onnx" or not file.is_file():
         raise CommandError(f"--model: {file} is no .onnx file", BAD_INPUT)
-    beside = file.parent / manifest.MANIFEST
+    beside = file.parent / MANIFEST
     described = manifest.read(file.parent) if beside.is_file() else None
     folders = (folder.models, shipped) if shipped.is_dir() else (folder.models,)
     if described is not None and described.file == file.name:
         home = folder.models / described.name
         home.mkdir(exist_ok=True)
-        _place(beside, home / manifest.MANIFEST)
+        _place(beside, home / MANIFEST)
         _place(file, home / file.name)
         return Network(described.name, described.labels, folders)
-    name = _slug(file.stem)
-    shutil.rmtree(folder.models / name, ignore_errors=True)  # a folder would win over the file
-    _place(file, folder.models / f"{name}.onnx")
-    return Network(name, COCO_LABELS, folders)
-
-
-def _slug(stem: str) -> str:
-    """A resource's name from a file's: `YOLOX_nano v2` becomes `yolox-nano-v2`."""
-    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower())[:60].strip("-")
-    return slug or "model"
+    assumed = bare(file.stem)
+    shutil.rmtree(folder.models / assumed.name, ignore_errors=True)  # it would win over the file
+    _place(file, folder.models / f"{assumed.name}.onnx")
+    return Network(assumed.name, assumed.labels, folders)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no types
 
-from edge.vision.manifest import MAX_MODEL_BYTES, Manifest, ModelError
+from edge.vision.manifest import Manifest, ModelError
+from wire.manifest import MAX_MODEL_BYTES
 
 SCORE_FLOOR = 0.1
 """Weaker detections are dropped. The tracker makes use of those between here and `min_score`."""

@@ -116,4 +116,4 @@ def test_a_small_text_cannot_become_large() -> None:
         for before, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
     assert "without *alias" in findings_of(bomb)[0].message
-    assert "longer than" in findings_of("#" * (task_text.MAX_TEXT_BYTES + 1))[0].message
+    assert "above the cap" in findings_of("#" * (task_text.MAX_TEXT_BYTES + 1))[0].message

@@ -3,9 +3,11 @@
 import httpx
 import pytest
 
+from center.metrics import LINK_COUNTERS, LINK_GAUGES
 from tests.parts.centers import Rig, camera, furnish, station, task, worker
 from tests.parts.workers import Voice
 from wire import specs
+from wire.link import Broker, Link
 from wire.messages import Welcome
 
 API = "/api/v1"
@@ -237,3 +239,31 @@ def test_metrics(client: httpx.Client, center: Rig) -> None:
     assert "forecourt_center_hellos_total 1" in lines
     assert 'forecourt_center_workers{state="Online"} 1' in lines
     assert 'forecourt_center_waiting_messages{queue="ingest"} 0' in lines
+    assert "# TYPE forecourt_center_link_published_total counter" in lines
+    assert "forecourt_center_link_queued 0" in lines
+
+
+def test_the_metrics_of_the_link_are_those_that_a_link_has() -> None:
+    """A counter that the link gains is not forgotten here, and none is asked for that it lost."""
+    link = Link([Broker(host="127.0.0.1", port=1)], "test", [], lambda _: None)
+    assert set(link.stats()) == {*LINK_COUNTERS, *LINK_GAUGES}
+
+
+def test_workers_of_one_station(client: httpx.Client, center: Rig) -> None:
+    """`station` leaves the workers of others out; a name that is none is refused."""
+    for resource in (station("s1"), station("s2"), worker("w1", "s1"), worker("w2", "s2")):
+        put(client, resource)
+    listed = client.get(f"{API}/workers", params={"station": "s2"}).json()["items"]
+    assert [view["metadata"]["name"] for view in listed] == ["w2"]
+    assert fields(client.get(f"{API}/workers", params={"station": "s2\n"})) == [
+        ["query", "station"]
+    ]
+
+
+def test_strangers_are_told_beside_the_workers(client: httpx.Client, center: Rig) -> None:
+    """Whoever adds a device sees that it speaks, and under which name."""
+    furnish(center.desk)
+    center.hear("w-9", "hello", Voice(worker="w-9").hello())
+    answer = client.get(f"{API}/workers").json()
+    assert [view["metadata"]["name"] for view in answer["items"]] == ["w1"]
+    assert answer["strangers"] == [{"name": "w-9", "last_heard_ms": center.clock.now_ms()}]

@@ -1,6 +1,7 @@
 """The downlink: who is welcomed, what each session is told, and what is kept of what it says."""
 
 import logging
+import sqlite3
 from dataclasses import replace
 
 import msgspec
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
-from center import dispatch, tasks, workers
+from center import db, dispatch, tasks, workers
 from center.tables import desired_items, observed_items, open_incidents
 from tests.parts.centers import Rig, camera, furnish, rig, task, worker
 from tests.parts.workers import Voice, crossing
@@ -141,7 +143,7 @@ def test_strangers_are_turned_away(center: Rig, caplog: pytest.LogCaptureFixture
             (denied,) = center.hear(name, "hello", Voice(worker=name).hello())
             assert isinstance(denied, Deny)
             assert denied.code == "revoked"
-    assert len(center.downlink.strangers) == 100
+    assert len(center.downlink.strangers()) == 100
     assert len(caplog.records) == 1
     assert center.hear("stranger-1", "will", Will(session="x")) == []
 
@@ -194,6 +196,40 @@ def test_what_cannot_be_sent_now_is_sent_when_the_link_is_back(center: Rig) -> N
     center.downlink.take([])
     assert center.link.said() == []
     center.link.connection = 2
+    center.downlink.take([])
+    assert len(center.link.said()) == 1
+
+
+def test_a_document_that_the_link_does_not_take_is_sent_at_the_next_turn(
+    center: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused publish drops no wake: the worker need not beat to get its document."""
+    furnish(center.desk, "t1")
+    join(center, Voice())
+    center.downlink.wake(["w1"])
+    with monkeypatch.context() as patched:
+        patched.setattr(center.link, "publish", lambda *_, **__: False)
+        center.downlink.take([])
+    center.downlink.take([])
+    (document,) = center.link.said()
+    assert isinstance(document, Desired)
+    center.downlink.take([])
+    assert center.link.said() == []
+
+
+def test_a_busy_database_drops_no_wake(center: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn is tried again, and the document goes out then."""
+    furnish(center.desk, "t1")
+    join(center, Voice())
+    center.downlink.wake(["w1"])
+
+    def busy() -> None:
+        raise OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(center.database, "reading", busy)
+        with pytest.raises(db.UNAVAILABLE):
+            center.downlink.take([])
     center.downlink.take([])
     assert len(center.link.said()) == 1
 

@@ -23,6 +23,7 @@ class FakeCenter:
     def __init__(self) -> None:
         self.stored: dict[str, specs.Resource] = {}
         self.events: list[dict[str, Any]] = []
+        self.strangers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str]] = []
         self.resumed_from: list[str | None] = []
         self.break_stream_after = 1_000_000
@@ -108,7 +109,8 @@ class FakeCenter:
                 if each.kind == nouns[path]
                 and station in (None, getattr(each.metadata, "station", None))
             ]  # fmt: skip
-            return 200, {"items": found}
+            strangers = {"strangers": self.strangers} if path == "/workers" else {}
+            return 200, {"items": found, **strangers}
         if path == "/events":
             return 200, self._page(query)
         return 404, {"detail": f"no {path}"}

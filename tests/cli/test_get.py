@@ -17,6 +17,7 @@ from cli.events import following
 from tests.cli.conftest import Run
 from tests.cli.fake_center import TOKEN, FakeCenter
 from tests.cli.test_apply import SITE
+from wire import text
 
 
 @pytest.fixture
@@ -59,12 +60,31 @@ def test_json_is_one_object(run: Run, applied: FakeCenter) -> None:
     assert len(json.loads(run("get", "workers", "-o", "json").out)["items"]) == 1
 
 
+def test_strangers_are_told_beside_the_workers(run: Run, applied: FakeCenter) -> None:
+    """A name that speaks without being registered gets a line on stderr; the answer stays clean."""
+    applied.strangers = [{"name": "w-9", "last_heard_ms": 0}]
+    ran = run("get", "workers", "-o", "json")
+    assert len(json.loads(ran.out)["items"]) == 1
+    assert re.fullmatch(r"worker w-9 speaks \(.+ ago\), but is not registered\n", ran.err)
+    assert run("get", "tasks").err == ""
+
+
+def test_events_as_yaml(run: Run, center: FakeCenter) -> None:
+    """One document for each event, whole."""
+    for number in range(2):
+        center.add_event(label=f"car-{number}")
+    documents = text.read(run("get", "events", "-o", "yaml").out.encode())
+    assert [document.content for document in documents] == center.events[::-1]
+
+
 def test_names_that_are_not_there(run: Run, applied: FakeCenter) -> None:
     """A name is found in any station; a missing one is exit 1, a bad one exit 2."""
     assert run("get", "task", "bay-2").code == 0
     assert "no task bay-9 in any station" in run("get", "task", "bay-9").err
     assert run("get", "station", "s9").code == 1
     assert run("get", "station", "../s9").code == 2
+    assert run("get", "station", "s1\n").code == 2
+    assert run("get", "workers", "--station", "s1\n").code == 2
     assert run("get", "pumps").code == 2
 
 

@@ -169,14 +169,16 @@ def test_list_shows_each_model(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"file": "../../etc/passwd"}, "must be a plain file name"),
-        ({"file": ".hidden"}, "must be a plain file name"),
-        ({"sha256": "abc"}, "64 hexadecimal digits"),
-        ({"size_bytes": -1}, "size_bytes must be"),
-        ({"size_bytes": True}, "size_bytes must be"),
-        ({"labels": [1]}, "labels must be"),
-        ({"name": "Nano!"}, "must be like a host name"),
-        ({"license": 1}, "license must be a text"),
+        ({"file": "../../etc/passwd"}, "file: write a plain file name"),
+        ({"file": ".hidden"}, "file: write a plain file name"),
+        ({"sha256": "abc"}, "sha256: write 64 hexadecimal digits"),
+        ({"size_bytes": -1}, "size_bytes: Input should be"),
+        ({"size_bytes": True}, "size_bytes: Input should be"),
+        ({"labels": [1]}, "labels[0]: Input should be"),
+        ({"name": "nano\n"}, "name: use 1 to 63 lower-case"),
+        ({"sha256": SHA256 + "\n"}, "sha256: write 64"),
+        ({"name": "Nano!"}, "name: use 1 to 63 lower-case"),
+        ({"license": 1}, "license: Input should be"),
     ],
 )
 def test_a_bad_manifest_is_bad_input(

@@ -111,7 +111,9 @@ def test_a_path_may_name_the_model(tmp_path: Path, worker: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "why"),
     [
-        ("a: [1", "no valid YAML in line 1, column 6"),
+        ("a: [1", "no valid YAML: line 1, column 6"),
+        ("fps: 5\nfps: 50\n", "no valid YAML: line 2, column 1: 'fps' is written twice"),
+        ("", "one Task is needed here, not 0 documents"),
         ("just text", "a resource is a mapping"),
         ({"kind": "Station", "metadata": {"name": "s"}}, "a Task is needed here"),
         (
@@ -127,7 +129,7 @@ def test_a_path_may_name_the_model(tmp_path: Path, worker: Path) -> None:
             r"spec\.fps: ",
         ),
     ],
-    ids=["syntax", "text", "kind", "class", "field"],
+    ids=["syntax", "twice", "empty", "text", "kind", "class", "field"],
 )
 def test_a_bad_task_is_refused_with_its_path(
     tmp_path: Path, worker: Path, task: object, why: str

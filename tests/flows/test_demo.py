@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts import clips
 from tests.parts.processes import alive
 from tests.waiting import wait_for
 
@@ -33,6 +34,22 @@ def test_the_first_event_reaches_display_and_console(tmp_path: Path) -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     assert 0 < said["display_s"] <= 60
     assert 0 < said["console_s"] <= 60
+
+
+def test_a_demo_in_which_no_event_can_come_fails_at_once(tmp_path: Path) -> None:
+    """A file that is no network: `--smoke` exits with 1 and the worker's reason, not by its end."""
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    video = clips.asset("videos/worker-zone-detection.gif")
+    done = subprocess.run(
+        demo(
+            *("--smoke", "--timeout", "140", "--data", str(tmp_path / "demo")),
+            *("--video", str(video), "--model", str(tmp_path / "broken.onnx")),
+        ),
+        cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "task forecourt is rejected: " in done.stderr
+    assert "broken" in done.stderr
 
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from center.desk import Desk
 from center.downlink import Downlink, Terms
 from center.ingest import Ingest
 from center.live import Bell
-from center.metrics import Metrics
+from center.metrics import LINK_COUNTERS, LINK_GAUGES, Metrics
 from wire import codec, specs, topics
 from wire.link import Received
 from wire.messages import Down, Up
@@ -141,6 +141,8 @@ def rig(folder: Path, heartbeat_s: float = 10.0) -> Iterator[Rig]:
         throttle=Throttle(clock),
         metrics=metrics,
         waiting=lambda: {"ingest": 0, "downlink": 0},
+        strangers=downlink.strangers,
+        link_stats=lambda: dict.fromkeys((*LINK_COUNTERS, *LINK_GAUGES), 0.0),
     )
     ingest = Ingest(database, link, clock, bell, metrics)
     try:

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from edge.vision.detect import SCORE_FLOOR, Detections, Detector, decode_yolox
-from edge.vision.manifest import Input, Manifest, ModelError, bare
+from edge.vision.manifest import Manifest, ModelError, bare
 from tests.parts.clips import asset
+from wire.manifest import Input
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.vision.manifest import COCO_LABELS, ModelError, at, find
+from edge.vision.manifest import ModelError, at, find
+from wire.manifest import COCO_LABELS
 
 WEIGHTS = b"not a network, but a file with a hash"
 
@@ -69,11 +70,11 @@ def test_a_path_leads_to_the_manifest_beside_it(tmp_path: Path) -> None:
     [
         ({"sha256": f'sha256 = "{"0" * 64}"'}, "not the file that its manifest describes"),
         ({"size_bytes": "size_bytes = 1"}, "37 bytes instead of 1"),
-        ({"file": 'file = "../../secret"'}, "`file` must be the name"),
+        ({"file": 'file = "../../secret"'}, "file: write a plain file name"),
         ({"file": 'file = "absent.onnx"'}, "is missing"),
         ({"labels": "labels = []"}, "labels"),
         ({"input": '[input]\ncolor = "GREY"'}, r"input\.color"),
-        ({"layout": "layout = "}, "cannot be read"),
+        ({"layout": "layout = "}, "no valid TOML"),
     ],
     ids=["hash", "size", "outside", "missing", "labels", "color", "syntax"],
 )
