@@ -448,14 +448,29 @@ def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 def problems_of(error: ValidationError) -> tuple[Problem, ...]:
     """Pydantic's findings as problems; offending values are not repeated: they may be secret."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     places = [_written_path(each["loc"]) for each in found]
     return tuple(
-        Problem(path, each["msg"].removeprefix("Value error, "))
+        Problem(path, _plain(each))
         for path, each in zip(places, found, strict=True)
         # A list counts as short when its items are wrong; then only the items are worth telling.
         if each["type"] != "too_short" or not any(_below(other, path) for other in places)
     )
+
+
+def _plain(found: Any) -> str:
+    """What is wrong in an operator's words; pydantic speaks of tuples and inputs."""
+    wanted = found.get("ctx", {})
+    match found["type"]:
+        case "extra_forbidden":
+            return "unknown key"
+        case "missing":
+            return "is missing"
+        case "too_short":
+            return f"needs at least {wanted['min_length']}, not {wanted['actual_length']}"
+        case "too_long":
+            return f"holds at most {wanted['max_length']}"
+    return str(found["msg"]).removeprefix("Value error, ")
 
 
 def _below(path: tuple[str | int, ...], above: tuple[str | int, ...]) -> bool:

@@ -27,6 +27,7 @@ from edge.store import sqlite
 from wire.events import (
     LANES,
     MAX_BATCH_EVENTS,
+    MAX_EVENT_BYTES,
     Event,
     Gap,
     Lane,
@@ -38,7 +39,6 @@ from wire.messages import MAX_EPOCHS, Held
 
 log = logging.getLogger("forecourt.outbox")
 
-MAX_EVENT_BYTES = 64 * 1024
 _KEEP_STORED = 1000
 _MAX_WAITING = 10_000
 _SCHEMA = """

@@ -44,7 +44,7 @@ def test_a_problem_names_file_document_resource_and_field(tmp_path: Path) -> Non
         ("kind: Pump\nmetadata: {name: s1}\n", "doc 1 (Pump s1): kind: 'Pump' is none of Station"),
         ("kind: Station\nmetadata: {name: S_1}\n", "metadata.name"),
         ("kind: Station\nmetadata: [\n", "line 3, column 1"),
-        ("kind: Station\nmetadata: {name: s1}\nfoo: 1\n", "foo: Extra inputs"),
+        ("kind: Station\nmetadata: {name: s1}\nfoo: 1\n", "foo: unknown key"),
         (f"{STATION}---\n{STATION}", "station/s1 is also written in bay.yaml:doc 1"),
         ("---\n---\n", "no documents in bay.yaml"),
         ("- 1\n", "a resource is a mapping"),

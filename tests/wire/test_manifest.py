@@ -19,7 +19,7 @@ def test_little_is_needed() -> None:
 @pytest.mark.parametrize(
     ("content", "problems"),
     [
-        (b'name = "Nano"', ["name: use 1 to 63", "labels: Field required", "file: Field required"]),
+        (b'name = "Nano"', ["name: use 1 to 63", "labels: is missing", "file: is missing"]),
         ((LEAST + "size_bytes = true").encode(), ["size_bytes: Input should be a valid integer"]),
         ((LEAST + '[input]\npad = 300').encode(), ["input.pad: "]),
         (b"name = ", ["no valid TOML: "]),
