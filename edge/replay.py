@@ -8,6 +8,7 @@ give the same bytes on the same machine.
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,11 +27,13 @@ from edge.clock import Clock, SystemClock
 from edge.video.decode import DecodeStats, frames, starting_at
 from edge.video.source import Packet, SourceError, packets
 from edge.vision.detect import Detector
-from edge.vision.manifest import Manifest, ModelError, at, find
+from edge.vision.manifest import Manifest, MissingModelError, ModelError, at, find
 from wire import specs, text
 from wire.events import Event, encode_event
 
 BAD_INPUT = 2
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+"""A path that was written as a URL has lost one of its slashes."""
 
 
 class ReplayError(Exception):
@@ -119,11 +122,13 @@ def command(
     """Replay files under a task; events as JSON lines on `out`. Returns the exit code.
 
     `model` is a name, or the path of an `.onnx` file or a `model.toml`; without it the task's own
-    model is used. A file that cannot be read gets a line on `err` and makes the code 2 at the end.
+    model is used. A file that cannot be read gets a line on `err` and makes the code 2 at
+    the end; the events of the others are written all the same.
     """
     out, err = out or sys.stdout.buffer, err or sys.stderr
     clock = clock or SystemClock()
     try:
+        _require_files(files)
         task = read_task(task_file)
         detector = Detector(_manifest(model, models, task), threads=1)
         start_ms = _milliseconds(start)
@@ -181,7 +186,24 @@ def _manifest(model: str | None, folders: Sequence[Path], task: specs.Task) -> M
     """The model that was asked for: a path where it looks like one, else a name."""
     if model is not None and ("/" in model or model.endswith((".onnx", ".toml"))):
         return at(Path(model))
-    return find(folders, model if model is not None else task.spec.model.name)
+    name = model if model is not None else task.spec.model.name
+    try:
+        return find(folders, name)
+    except MissingModelError as error:
+        raise ReplayError(
+            f"{error}\nrun: forecourt models pull {name}, or give --model FILE"
+        ) from None
+
+
+def _require_files(files: Sequence[Path]) -> None:
+    """Raises ReplayError for addresses, without the passwords that may stand in them."""
+    if bad := [found[1] for file in files if (found := _ADDRESS.match(str(file)))]:
+        raise ReplayError(
+            "\n".join(
+                f"{scheme}: address: replay takes files; give the path of a recording"
+                for scheme in bad
+            )
+        )
 
 
 def _scope(file: Path) -> str:

@@ -22,6 +22,10 @@ class ModelError(Exception):
     """What is wrong with which model, and what to do."""
 
 
+class MissingModelError(ModelError):
+    """The model, or its file, is in none of the folders."""
+
+
 class Manifest(Network):
     """A network and where its file lies."""
 
@@ -44,7 +48,9 @@ def find(models_dirs: Iterable[Path], name: str) -> Manifest:
             if (folder / f"{stem}.onnx").is_file():
                 return bare(folder / f"{stem}.onnx")
     looked = ", ".join(map(str, folders)) or "no folder: none is configured"
-    raise ModelError(f"model {name!r} is not in {looked}; put its folder there or correct the name")
+    raise MissingModelError(
+        f"model {name!r} is not in {looked}; put its folder there or correct the name"
+    )
 
 
 def at(path: Path) -> Manifest:
@@ -87,7 +93,7 @@ def _verify(manifest: Manifest) -> None:
     path = manifest.path
     again = "fetch the model again"
     if not path.is_file():
-        raise ModelError(f"model {manifest.name}: {path} is missing; {again}")
+        raise MissingModelError(f"model {manifest.name}: {path} is missing; {again}")
     size_bytes = path.stat().st_size
     if manifest.size_bytes and size_bytes != manifest.size_bytes:
         raise ModelError(

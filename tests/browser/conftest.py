@@ -13,9 +13,9 @@ from tests.parts.browser import Tab, chromium, tab
 from tests.parts.processes import Center, center
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests of a run."""
+    """One Chromium for all tests of this folder; its event loop must not outlive them."""
     with chromium() as running:
         yield running
 
