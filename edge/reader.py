@@ -26,6 +26,8 @@ _BACKOFF_S = (0.5, 30.0)
 _STEADY_AFTER_S = 30.0
 _STEP_S = 0.04
 """Stream time never falls back: a camera may send kept pictures first, and so run ahead."""
+_HANGS_AFTER_S = 45.0
+"""Longer than opening and reading may take: then something does not come back."""
 SUSPEND_AFTER_S = 5.0
 """Without a picture for so long, what was open ends as interrupted."""
 
@@ -244,7 +246,13 @@ class Reader(threading.Thread):
         self._stopping.wait(max(0.0, until_s - self._clock.monotonic_s()))
 
     def health(self) -> StreamHealth:
-        """How the stream fares since the last beat."""
+        """How the stream fares since the last beat; a reader that hangs is found out here."""
+        silent_s = self._clock.monotonic_s() - self._seen_s
+        if self.state == "running" and silent_s > _HANGS_AFTER_S:
+            self._lost(f"no picture for {silent_s:.0f} s; the decoder may hang")
+            if self._seen_s > self._told_s:
+                self._told_s = self._seen_s
+                self._on_dark(self)
         decoded, analysed = self.rates.since(self._clock.monotonic_s())
         return StreamHealth(
             camera=self.key.camera,

@@ -261,35 +261,39 @@ class Shards:
     async def _serve(self, shard: _Shard) -> None:
         """One process, from its start with all its streams until it ends or falls silent."""
         process = _Process(f"shard-{shard.number}", self._settings.threads)
-        closed = False
         try:
             shard.process, shard.beat = process, None
             process.send(self._settings)
             process.send(Apply(tuple(Start(work) for work in shard.running.values())))
-            while True:
-                message = await self._next_message(process)
-                match message:
-                    case Happened(number, events):
-                        await self._store([decode_event(body) for body in events])
-                        process.send(Stored(number))
-                    case Beat() as beat:
-                        self._note(shard, beat)
-                    case Finished():
-                        return
-                    case None:
-                        closed = True
-                        return
-        except TimeoutError:
-            log.error("shard %d is silent", shard.number)
+            closed = await self._listen(shard, process)
         finally:
             shard.process = None
             process.end()
-            while not closed:
-                left = await process.inbox.get()
-                closed = left is None
-                if isinstance(left, Happened):
-                    await self._store([decode_event(body) for body in left.events])
-            await self._interrupt(self._orphans(shard))
+        while not closed:
+            left = await process.inbox.get()
+            closed = left is None
+            if isinstance(left, Happened):
+                await self._store([decode_event(body) for body in left.events])
+        await self._interrupt(self._orphans(shard))
+
+    async def _listen(self, shard: _Shard, process: _Process) -> bool:
+        """Store what the process sees, until it ends; whether its inbox is empty for good."""
+        while True:
+            try:
+                message = await self._next_message(process)
+            except TimeoutError:
+                log.error("shard %d is silent", shard.number)
+                return False
+            match message:
+                case Happened(number, events):
+                    await self._store([decode_event(body) for body in events])
+                    process.send(Stored(number))
+                case Beat() as beat:
+                    self._note(shard, beat)
+                case Finished():
+                    return False
+                case None:
+                    return True
 
     def _note(self, shard: _Shard, beat: Beat) -> None:
         changed = shard.beat is None or (

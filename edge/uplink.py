@@ -50,6 +50,8 @@ _ACK_WITHIN_S = 15.0
 _BATCH_BYTES = 48 * 1024
 """Uncompressed; below the cap of 64 KiB compressed whatever the events hold."""
 _INBOX = 1000
+_REASONS_UP_TO = (1000, 100, 0)
+"""Characters of a reason; fewer where many items would not fit into one message."""
 _OBSERVED_EVERY_BEATS = 5
 """Observed is said again now and then: a center that died before its commit has lost it."""
 
@@ -437,15 +439,19 @@ class Uplink:
         await asyncio.sleep(0.1)  # several changes at once are one message
         self._changed.clear()
         session = self._session
-        if session is not None:
-            self._say(
-                topics.up(self._identity.worker, "observed"),
-                Observed(
-                    session=session.session,
-                    desired=self._desired.known(),
-                    items=list(self._report().items),
-                ),
-            )
+        if session is None:
+            return
+        report = self._report()
+        for most in _REASONS_UP_TO:
+            items = [_briefly(item, most) for item in report.items]
+            known = self._desired.known()
+            observed = Observed(session=session.session, desired=known, items=items)
+            try:
+                self._say(topics.up(self._identity.worker, "observed"), observed)
+            except codec.TooLargeError as error:
+                log.warning("%s; saying it with shorter reasons", error)
+            else:
+                return
 
     def _say(self, topic: str, message: Hello | Batch | Observed | Heartbeat | Bye) -> bool:
         if self._up is None:
@@ -454,6 +460,13 @@ class Uplink:
 
     def _reading(self) -> ClockReading:
         return ClockReading(wall_ms=self._clock.wall_ms(), boot_ms=self._clock.boot_ms())
+
+
+def _briefly(item: ItemObserved, most: int) -> ItemObserved:
+    """The item with at most so many characters of its reason."""
+    if len(item.reason) <= most:
+        return item
+    return msgspec.structs.replace(item, reason=item.reason[:most])
 
 
 async def _forever(step: Callable[[], Awaitable[None]]) -> None:
