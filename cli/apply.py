@@ -14,7 +14,7 @@ import typer
 from cli import access, documents, terminal
 from cli.api import Api, Applied, RefusedError, UnreachableError, place
 from cli.documents import Document, label
-from cli.errors import FAILED
+from cli.errors import BAD_INPUT, FAILED
 from wire import specs, text
 from wire.specs import Camera, Resource, Station, Task
 
@@ -53,6 +53,7 @@ def apply(
     """Create or change stations, workers, cameras and tasks from YAML or JSON files.
 
     All files are checked first: if one is wrong, nothing is sent (exit 2).
+    What the center refuses is exit 1 if something else was changed, else 2.
     Applying the same files again changes nothing.
 
     \b
@@ -70,7 +71,16 @@ def apply(
     if as_json:
         terminal.write_json({"dry_run": dry_run, "results": [*map(_as_json, outcomes)]})
     if any(outcome.refused for outcome in outcomes):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(_exit_code(outcomes, dry_run))
+
+
+def _exit_code(outcomes: Sequence[Outcome], dry_run: bool) -> int:
+    """Of refusals: bad input if only the documents are to blame and the center is as before."""
+    changed = not dry_run and any(
+        each.applied and each.applied.result != "unchanged" for each in outcomes
+    )
+    blames = {each.refused.status for each in outcomes if each.refused}
+    return BAD_INPUT if blames == {422} and not changed else FAILED
 
 
 def applied(api: Api, wanted: Sequence[Document], *, dry_run: bool) -> Iterator[Outcome]:
@@ -110,14 +120,15 @@ def _promised(
         camera = named.get(f"camera/{station}/{resource.spec.camera}")
         if not isinstance(camera, Camera) or resource.spec.stream not in camera.spec.streams:
             return None
-    before = _stored(api, resource)
+    before = stored(api, resource)
     after = specs.redacted(resource)
     if before is None:
         return Applied("created", None, None, after)
     return Applied("unchanged" if before == after else "updated", None, before, after)
 
 
-def _stored(api: Api, resource: Resource) -> dict[str, Any] | None:
+def stored(api: Api, resource: Resource) -> dict[str, Any] | None:
+    """What the center has of a resource, as a document without passwords; None if nothing."""
     try:
         view = api.get(place(resource))
     except RefusedError as refused:

@@ -91,7 +91,8 @@ def _read_one(source: str, problems: list[str]) -> list[Document]:
     except TextError as error:
         problems.append(f"{shown}: {error}")
         return []
-    for number, content in enumerate(contents, 1):
+    for number, written in enumerate(contents, 1):
+        content = _without_status(written)
         where = f"{shown}:doc {number}"
         try:
             documents.append(Document(where, specs.parse(content)))
@@ -101,21 +102,37 @@ def _read_one(source: str, problems: list[str]) -> list[Document]:
 
 
 def _contents(source: str) -> list[object]:
-    """The documents of a file; a JSON file holds one, or a list of them."""
+    """The documents of a file; JSON holds one, a list of them, or a list as `items`."""
     if source == "-":
         written = sys.stdin.buffer.read(text.MAX_BYTES + 1)
     else:
         with Path(source).open("rb") as file:
             written = file.read(text.MAX_BYTES + 1)
     if not source.endswith(".json"):
-        return [document.content for document in text.read(written)]
+        return [each for document in text.read(written) for each in _items(document.content)]
     try:
         content = json.loads(text.decoded(written), object_pairs_hook=_unique_pairs)
     except json.JSONDecodeError as error:
         raise TextError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
         raise TextError("it is nested too deeply") from None
-    return content if isinstance(content, list) else [content]
+    return content if isinstance(content, list) else _items(content)
+
+
+def _items(content: object) -> list[object]:
+    """What a list as `get -o json` prints it holds, or the one document itself."""
+    if isinstance(content, dict) and content.keys() == {"items"}:
+        items = content["items"]
+        if isinstance(items, list):
+            return items
+    return [content]
+
+
+def _without_status(content: object) -> object:
+    """What the center tells of a resource besides is not the operator's to say."""
+    if not isinstance(content, dict):
+        return content
+    return {key: value for key, value in content.items() if key != "status"}
 
 
 def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -15,7 +15,7 @@ from wire.specs import SpecError
 
 _CHUNK_BYTES = 1024 * 1024
 
-Check = Literal["ok", "mismatch", "missing", "no checksum"]
+Check = Literal["ok", "mismatch", "not pulled", "no checksum"]
 
 
 class Manifest(described.Manifest):
@@ -70,7 +70,7 @@ def named(directory: Path, name: str) -> Manifest:
 def check(manifest: Manifest) -> Check:
     """Whether the file is there and is the one that the manifest means."""
     if not manifest.path.is_file():
-        return "missing"
+        return "not pulled"
     if not manifest.sha256:
         return "no checksum"
     return "ok" if sha256_of(manifest.path) == manifest.sha256 else "mismatch"

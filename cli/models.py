@@ -28,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="List, verify and pull neural netwo
 Directory = Annotated[
     Path, typer.Option("--dir", envvar="FORECOURT_MODELS", help="Folder of model folders.")
 ]
-_STYLES = {"ok": "green", "mismatch": "bold red", "missing": "yellow", "no checksum": "yellow"}
+_STYLES = {"ok": "green", "mismatch": "bold red", "not pulled": "yellow", "no checksum": "yellow"}
 
 
 @app.command("list")
@@ -84,8 +84,8 @@ def verify(
         for each in found:
             state = states[each.name]
             terminal.write(f"{each.name}: {each.path} {state}", _STYLES[state])
-    asked_for_a_missing_one = name is not None and "missing" in states.values()
-    if "mismatch" in states.values() or asked_for_a_missing_one:
+    asked_and_not_pulled = name is not None and "not pulled" in states.values()
+    if "mismatch" in states.values() or asked_and_not_pulled:
         raise typer.Exit(FAILED)
 
 

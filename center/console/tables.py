@@ -104,7 +104,7 @@ STATION_CELLS = {
     "name": """
         <q-td :props="props">
           <a :href="'/console/stations/' + props.row.name" class="name">{{ props.row.name }}</a>
-          <div class="quiet small" v-if="props.row.title">{{ props.row.title }}</div>
+          <div class="quiet small title" v-if="props.row.title">{{ props.row.title }}</div>
         </q-td>""",
     "state": """
         <q-td :props="props">

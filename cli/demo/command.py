@@ -5,6 +5,7 @@ order (stage), processes (children), measuring (smoke).
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -50,6 +51,12 @@ def demo(
     data: Annotated[Path, typer.Option("--data", help="Folder for all that it keeps.")] = (
         Path(".demo")
     ),
+    reset: Annotated[
+        bool,
+        typer.Option(
+            "--reset", help="Put back the demo's own camera and task if you changed them."
+        ),
+    ] = False,
     smoke_test: Annotated[
         bool,
         typer.Option("--smoke", help="Measure until an event is on both pages, then end."),
@@ -67,7 +74,8 @@ def demo(
 
     Without --video it draws its own forecourt. Ctrl-C ends everything.
     A URL with a password belongs in FORECOURT_DEMO_VIDEO: command lines are seen by others.
-    Started again in the same folder, it goes on where it was.
+    Started again in the same folder, it goes on where it was, with what you changed; another
+    --video or --model, and --reset, put the demo's own camera and task there.
 
     \b
     Examples:
@@ -84,7 +92,7 @@ def demo(
         watched, net = scene.find(video, held), network.find(model, held)
         try:
             with Children(held.logs, held.lock) as children:
-                stage = build(held, children, ports, watched, net, deadline_s)
+                stage = build(held, children, ports, watched, net, deadline_s, reset=reset)
                 with stage.api:
                     if smoke_test:
                         measured = smoke.measure(stage, children, began_s, began_ms, deadline_s)
@@ -122,18 +130,20 @@ def _welcome(stage: Stage, held: Folder, *, as_json: bool) -> None:
         ("set", f"export FORECOURT_URL={stage.center_url}", "for the commands below"),
         ("", f"export FORECOURT_TOKEN_FILE={_near(held.token)}", ""),
     ]
+    command = started_as(sys.argv[0], Path.cwd())
     rows = [
         ("display", f"{stage.display_url}/", "at the station"),
-        ("console", login_url, "logs in once, for 5 min"),
-        ("", f"{stage.center_url}/", f"later; the token is in {_near(held.token)}"),
+        ("console", f"{stage.center_url}/", f"the token is in {_near(held.token)}"),
         ("logs", _near(held.logs), ""),
         *([] if held.root == Path(".demo").resolve() else elsewhere),
-        ("try", "forecourt get tasks", "in another terminal"),
-        ("", "forecourt events --follow", ""),
+        ("try", f"{command} get tasks", "in another terminal"),
+        ("", f"{command} events --follow", ""),
     ]
     for head, value, remark in rows:
         text.append(f"{head:<9}", style="dim").append(value, style="bold")
         text.append(f"  {remark}\n" if remark else "\n", style="dim")
+    text.append("log in at the console, once, in the next 5 min:\n", style="dim")
+    text.append(f"{login_url}\n", style="bold")  # alone, so that it can be taken up as a line
     text.append("Ctrl-C ends it.", style="dim")
     console = terminal.err() if as_json else terminal.out()
     console.rule("Forecourt", style="cyan")  # without sides: an address must not be broken
@@ -178,6 +188,18 @@ def _open_display(stage: Stage) -> None:
     )
     if graphical and sys.stdout.isatty():
         webbrowser.open(f"{stage.display_url}/")
+
+
+def started_as(program: str, here: Path) -> str:
+    """How to start this command again: its name if the shell finds it, else the shorter path."""
+    name = Path(program).name
+    if name == "__main__.py":
+        return f"{Path(sys.executable).name} -m cli"
+    on_path = shutil.which(name)
+    if on_path is not None and Path(on_path).absolute() == (here / program):
+        return name
+    near = os.path.relpath(here / program, here)
+    return min(program, near, key=len)
 
 
 def _near(path: Path) -> str:

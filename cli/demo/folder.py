@@ -60,6 +60,11 @@ class Folder:
         """Where the center of the running demo is; the other commands read it."""
         return self.root / "center.json"
 
+    @property
+    def given(self) -> Path:
+        """Digests of what the last start was given."""
+        return self.root / "given.json"
+
     def announce(self, center_url: str) -> None:
         """Let `forecourt` commands that are run beside this folder find the center."""
         fresh = self.address.with_suffix(".new")

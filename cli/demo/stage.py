@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import access, apply, events
+from cli import access, apply, events, terminal
 from cli.api import Api, UnreachableError
-from cli.demo import network, scene, wishes
+from cli.demo import keep, network, scene, wishes
 from cli.demo.children import Children
 from cli.demo.folder import Folder
 from cli.documents import Document
@@ -51,10 +51,13 @@ def build(
     watched: scene.Scene,
     net: network.Network,
     deadline_s: float,
+    *,
+    reset: bool = False,
 ) -> Stage:
     """Render, start the center, say what is wanted, start the worker. Raises CommandError.
 
-    Rendering and the center's start go side by side. `deadline_s` is monotonic time.
+    Rendering and the center's start go side by side. `deadline_s` is monotonic time. `reset` puts
+    the demo's own resources where the operator changed them.
     """
     began_s = time.monotonic()
     took_s: dict[str, float] = {}
@@ -65,7 +68,11 @@ def build(
         scene.finish(rendering, children, deadline_s)
         took_s["render_s"] = time.monotonic() - began_s
     api = Api(access.Access(center_url, access.read_token(folder.token)))
-    _apply(api, wishes.documents(watched, net), children, deadline_s)
+    _await_api(api, children, deadline_s)
+    now = keep.memory(watched, net)
+    wanted = wishes.documents(watched, net)
+    _apply(api, keep.due(api, wanted, keep.recall(folder), now, reset=reset))
+    keep.remember(folder, now)
     newest_id = events.newest_id(api)
     display_url = _start_worker(folder, children, ports, broker_url, watched, net, deadline_s)
     took_s["worker_s"] = time.monotonic() - began_s
@@ -103,7 +110,7 @@ def _start_center(
     return children.wait_for(answered, deadline_s, "the center to answer")
 
 
-def _apply(api: Api, documents: list[Document], children: Children, deadline_s: float) -> None:
+def _await_api(api: Api, children: Children, deadline_s: float) -> None:
     def reachable() -> bool | None:
         try:
             api.get("/stations")
@@ -112,6 +119,9 @@ def _apply(api: Api, documents: list[Document], children: Children, deadline_s: 
         return True
 
     children.wait_for(reachable, deadline_s, "the center's API")
+
+
+def _apply(api: Api, documents: list[Document]) -> None:
     for outcome in apply.applied(api, documents, dry_run=False):
         if outcome.refused:
             raise CommandError(f"{outcome.document}: {'; '.join(outcome.reasons)}")
@@ -151,7 +161,11 @@ def port_for(name: str, fixed: int | None) -> int:
         if fixed and not _is_free(fixed):
             raise CommandError(f"port {fixed} for the {name} is in use: give another --{name}-port")
         return fixed
-    return NICE_PORTS[name] if _is_free(NICE_PORTS[name]) else 0
+    nice = NICE_PORTS[name]
+    if _is_free(nice):
+        return nice
+    terminal.say(f"port {nice} for the {name} is in use: it gets another one", "dim")
+    return 0
 
 
 def _is_free(port: int) -> bool:

@@ -93,7 +93,7 @@ def test_a_dry_run_still_refuses_what_nothing_would_create(
     """A camera that is neither stored nor in the files stays an error."""
     site.write_text(SITE.replace("camera: yard", "camera: gate"))
     ran = run("apply", "-f", "site.yaml", "--dry-run")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "(Task bay-2): metadata.station: no station 's1'" in ran.err
 
 
@@ -109,6 +109,18 @@ def test_the_centers_refusal_names_document_and_field(
     assert [(each["place"], each["result"]) for each in results] == [
         *((place, "created") for place in PLACES[:3]), (PLACES[3], "refused"),
     ]  # fmt: skip
+
+
+def test_a_refusal_that_changed_nothing_is_bad_input(
+    run: Run, center: FakeCenter, site: Path
+) -> None:
+    """Exit 2 promises that the center is as it was; what was unchanged before does no harm."""
+    run("apply", "-f", "site.yaml")
+    site.write_text(SITE.replace("name: nano", "name: refused"))
+    ran = run("apply", "-f", "site.yaml")
+    assert ran.code == 2
+    assert "spec.model.name: no such model" in ran.err
+    assert "station/s1 unchanged" in ran.out
 
 
 def test_an_unreachable_center_is_named_with_what_to_do(

@@ -10,16 +10,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from cli.demo import folder, network, scene, smoke, stage, wishes
+from cli.access import Access
+from cli.api import Api
+from cli.apply import applied
+from cli.demo import folder, keep, network, scene, smoke, stage, wishes
 from cli.demo.children import Children
+from cli.demo.command import started_as
 from cli.demo.scene import Scene
 from cli.errors import CommandError
 from tests.cli.conftest import Run
+from tests.cli.fake_center import TOKEN, FakeCenter
 from tests.waiting import wait_for
+from wire import specs
 from wire.manifest import COCO_LABELS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -215,6 +223,92 @@ def test_wishes_fit_the_network_and_are_valid(
     assert [rule.name for rule in task.spec.rules] == rules
 
 
+# --- what is kept of the operator's ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Starts of a demo in one folder, as far as the center's resources go."""
+
+    held: folder.Folder
+    api: Api
+
+    def start(
+        self, watched: Scene = RENDERED, name: str = "nano", *, reset: bool = False
+    ) -> list[str]:
+        """The kinds that were put."""
+        net = network.Network(name, LABELS, ())
+        now = keep.memory(watched, net)
+        wanted = wishes.documents(watched, net)
+        due = keep.due(self.api, wanted, keep.recall(self.held), now, reset=reset)
+        assert not any(outcome.refused for outcome in applied(self.api, due, dry_run=False))
+        keep.remember(self.held, now)
+        return [each.resource.kind for each in due]
+
+
+@pytest.fixture
+def starts(center: FakeCenter, tmp_path: Path) -> Iterator[Starts]:
+    """A demo's folder and its center."""
+    with folder.held(tmp_path / "demo") as held, Api(Access(center.url, TOKEN)) as api:
+        yield Starts(held, api)
+
+
+def edit_task(center: FakeCenter) -> specs.Resource:
+    """The operator makes the demo's task slower."""
+    path = f"/stations/{wishes.STATION}/tasks/{wishes.TASK}"
+    task = center.stored[path]
+    assert isinstance(task, specs.Task)
+    center.stored[path] = task.model_copy(
+        update={"spec": task.spec.model_copy(update={"fps": 2.0})}
+    )
+    return center.stored[path]
+
+
+def test_a_start_again_keeps_what_the_operator_changed(
+    starts: Starts, center: FakeCenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says so; --reset puts the demo's own."""
+    assert starts.start() == ["Station", "Worker", "Camera", "Task"]
+    assert starts.start() == []
+    assert capsys.readouterr().err == ""
+    mine = edit_task(center)
+    assert starts.start() == []
+    assert mine in center.stored.values()
+    assert capsys.readouterr().err == "your task is kept; --reset restores the demo's\n"
+    assert starts.start(reset=True) == ["Station", "Worker", "Camera", "Task"]
+    assert mine not in center.stored.values()
+
+
+def test_another_video_or_model_is_what_the_visitor_wants_now(
+    starts: Starts, center: FakeCenter
+) -> None:
+    """Then the task is the demo's again; a folder that moved changes the camera only."""
+    starts.start()
+    edit_task(center)
+    moved = replace(RENDERED, stream={"url": "file:///elsewhere/forecourt.mp4", "loop": True})
+    assert starts.start(moved) == ["Camera"]
+    assert starts.start(OWN) == ["Camera", "Task"]
+    assert starts.start(OWN, "tiny") == ["Camera", "Task"]
+    assert starts.start(OWN, "tiny") == []
+    assert "secret" not in starts.held.given.read_text()
+    assert starts.held.given.stat().st_mode & 0o077 == 0
+
+
+def test_the_banner_names_the_command_as_it_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name where the shell finds it, else the path that is shorter from here."""
+    program = tmp_path / ".venv" / "bin" / "forecourt"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", "")
+    assert started_as(".venv/bin/forecourt", tmp_path) == ".venv/bin/forecourt"
+    assert started_as(str(program), tmp_path) == ".venv/bin/forecourt"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert started_as(str(program), tmp_path) == "forecourt"
+
+
 # --- ports, smoke ------------------------------------------------------------------------------
 
 
@@ -231,14 +325,15 @@ def test_a_fixed_port_that_is_taken_is_refused(run: Run, tmp_path: Path) -> None
     assert f"port {port} for the console is in use: give another --console-port" in ran.err
 
 
-def test_any_port_where_the_nice_one_is_taken() -> None:
-    """Another program on 8080 does not keep the demo from starting."""
+def test_any_port_where_the_nice_one_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another program on 8080 does not keep the demo from starting, and that is said."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # somebody else has it, which is as good
             taken.bind(("127.0.0.1", stage.NICE_PORTS["console"]))
             taken.listen()
         assert stage.port_for("console", None) == 0
+    assert "port 8080 for the console is in use" in capsys.readouterr().err
     assert stage.port_for("console", 0) == 0
 
 

@@ -60,6 +60,41 @@ def test_json_is_one_object(run: Run, applied: FakeCenter) -> None:
     assert len(json.loads(run("get", "workers", "-o", "json").out)["items"]) == 1
 
 
+def test_json_can_be_applied_again(run: Run, applied: FakeCenter, tmp_path: Path) -> None:
+    """A view and a list of them, from a pipe or a file; what the center reports is passed over."""
+    listed = run("get", "tasks", "-o", "json").out
+    one = run("get", "camera", "yard", "--station", "s1", "-o", "json").out
+    (tmp_path / "tasks.json").write_text(listed)
+    (tmp_path / "tasks.yaml").write_text(listed)
+    for words, stdin, place in (
+        (("-f", "-"), one, "camera/s1/yard"),
+        (("-f", "-"), listed, "task/s1/bay-2"),
+        (("-f", "tasks.json"), "", "task/s1/bay-2"),
+        (("-f", "tasks.yaml"), "", "task/s1/bay-2"),
+    ):
+        ran = run("apply", *words, stdin=stdin)
+        assert (ran.code, ran.out) == (0, f"{place} unchanged\n")
+
+
+def test_names_in_the_table_of_events_stay_whole(run: Run, center: FakeCenter) -> None:
+    """On 80 columns the station that all share is left out, and only what happened wraps."""
+    center.add_event(camera="forecourt", rule="person-at-unloading", label="person", zone="unload")
+    table = run("get", "events").out
+    assert max(map(len, table.splitlines())) <= 80
+    assert "STATION" not in table
+    assert "  forecourt  person-at-unloading  start" in table
+    assert "STATION" in run("get", "events", "-o", "wide").out
+    center.add_event(station="s2")
+    table = run("get", "events").out
+    assert max(map(len, table.splitlines())) <= 80
+    assert "  person-at-" in table
+    assert "  unloading " in table
+    center.add_event(station="s2", rule="r" * 63)
+    table = run("get", "events").out
+    assert "STATION" in table
+    assert table.replace("\n", " ").count("r") > 63
+
+
 def test_strangers_are_told_beside_the_workers(run: Run, applied: FakeCenter) -> None:
     """A name that speaks without being registered gets a line on stderr; the answer stays clean."""
     applied.strangers = [{"name": "w-9", "last_heard_ms": 0}]
@@ -86,6 +121,11 @@ def test_names_that_are_not_there(run: Run, applied: FakeCenter) -> None:
     assert run("get", "station", "s1\n").code == 2
     assert run("get", "workers", "--station", "s1\n").code == 2
     assert run("get", "pumps").code == 2
+    for kind in ("workers", "tasks", "events"):
+        ran = run("get", kind, "--station", "s9")
+        assert ran.code == 1
+        assert "no /stations/s9" in ran.err
+    assert run("get", "events", "--station", "s1").code == 0
 
 
 def test_events_past(run: Run, center: FakeCenter) -> None:

@@ -149,7 +149,9 @@ def test_https_never_becomes_http() -> None:
 def test_verify_finds_a_wrong_file(run: Run, tmp_path: Path) -> None:
     """Exit 1 for a mismatch; a file that is not there is one only if it was asked for."""
     file = write_manifest(tmp_path)
-    assert run("models", "verify").code == 0
+    ran = run("models", "verify")
+    assert ran.code == 0
+    assert ran.out.endswith(" not pulled\n")
     assert run("models", "verify", "nano").code == 1
     file.write_bytes(b"wrong")
     ran = run("models", "verify", "--json")
@@ -163,7 +165,7 @@ def test_list_shows_each_model(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FORECOURT_MODELS", str(tmp_path / "models"))
     monkeypatch.chdir("/")
     line = run("models", "list").out.splitlines()[1]
-    assert line.split() == ["nano", "1", "0.0", "MB", "Apache-2.0", "416x256", "2", "missing"]
+    assert line.split() == ["nano", "1", "0.0", "MB", "Apache-2.0", "416x256", "2", "not", "pulled"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_refusals_are_readable(run: Run) -> None:
     """An unknown station is a problem of a field; a wrong token is said without showing it."""
     camera = SITE.split("---")[1]
     ran = run("apply", "-f", "-", stdin=camera)
-    assert ran.code == 1
+    assert ran.code == 2
     assert ran.err.startswith("standard input:doc 1 (Camera yard): metadata.station: ")
     Path("token").write_text("wrong-token")
     refused = run("get", "tasks", "--token-file", "token")

@@ -140,6 +140,26 @@ def test_a_bad_task_is_refused_with_its_path(
     assert re.search(why, said), said
 
 
+def test_an_address_is_no_file(tmp_path: Path, worker: Path) -> None:
+    """It is refused before anything is replayed, and its password is not shown."""
+    camera = Path("rtsp://admin:hunter2@10.0.0.5/main")
+    code, lines, said = run([worker, camera], written(tmp_path, TASK))
+    assert (code, lines) == (2, [])
+    assert said.startswith("rtsp: address: replay takes files")
+    assert "hunter2" not in said
+
+
+def test_a_missing_model_says_how_to_get_it(tmp_path: Path, worker: Path) -> None:
+    """A name that is in no folder, and a card whose file was never pulled."""
+    card = tmp_path / "models" / "yolox-nano" / "model.toml"
+    for _ in range(2):
+        code, lines, said = run([worker], written(tmp_path, TASK), models=[tmp_path / "models"])
+        assert (code, lines) == (2, [])
+        assert "run: forecourt models pull yolox-nano, or give --model FILE" in said
+        card.parent.mkdir(parents=True, exist_ok=True)
+        card.write_text('name = "yolox-nano"\nfile = "n.onnx"\nlabels = ["person"]\n')
+
+
 @pytest.mark.parametrize("start", ["yesterday", "2026-13-01"])
 def test_a_bad_start_is_refused(tmp_path: Path, worker: Path, start: str) -> None:
     """The error shows how a start is written."""
