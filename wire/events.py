@@ -75,7 +75,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first: int
     last: int
     why: str
-    """shed, corrupt, refused, lost_with_disk"""
+    """shed, corrupt, forgotten, refused, lost_with_disk"""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="ev"):
