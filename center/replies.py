@@ -9,7 +9,7 @@ from typing import Protocol
 
 from wire import codec, topics
 from wire.link import Received
-from wire.messages import Deny, Desired, Down
+from wire.messages import Delta, Deny, Desired, Down, Rpc
 
 STRANGER_AGAIN_S = 10.0
 """A worker that is installed before it is registered waits no longer than this."""
@@ -50,8 +50,14 @@ class Reply:
 
     @property
     def topic(self) -> str:
-        """Documents travel on `desired`, everything else on `ack`."""
-        return topics.down(self.worker, "desired" if isinstance(self.message, Desired) else "ack")
+        """Documents travel on `desired`, calls on `rpc`, everything else on `ack`."""
+        match self.message:
+            case Desired() | Delta():
+                return topics.down(self.worker, "desired")
+            case Rpc():
+                return topics.down(self.worker, "rpc")
+            case _:
+                return topics.down(self.worker, "ack")
 
 
 def send(link: LinkLike, connection: int, reply: Reply) -> bool:

@@ -175,6 +175,19 @@ presence = Table(
     Column(
         "denied", Text, nullable=False, comment="why its last hello was refused; '': it was not"
     ),
+    Column("observed_digest", Text, nullable=False, comment="of the observed items as stored"),
+    Column("banned_boots", Text, nullable=False, comment="JSON list: clones, denied until replace"),
+    Column(
+        "challenge", Text, nullable=False, comment="BOOT NONCE put to an outdated boot; '': none"
+    ),
+    Column("replace", Boolean, nullable=False, comment="an operator lets the next denied one in"),
+    Column(
+        "repaired_digest",
+        Text,
+        nullable=False,
+        comment="of the whole document last sent because a heartbeat differed; '': none",
+    ),
+    Column("trouble", Text, nullable=False, comment="what an operator must look at; '': nothing"),
     CheckConstraint("gone IN ('', 'will', 'bye')", name="gone"),
     comment="what was last heard of each worker",
 )
@@ -202,6 +215,10 @@ watermarks = Table(
     Column("epoch", BigInteger, primary_key=True),
     Column("lane", Text, primary_key=True),
     Column("seq", BigInteger, nullable=False, comment="everything up to here is stored or a gap"),
+    Column(
+        "high", BigInteger, nullable=False, comment="the highest number that the worker told of"
+    ),
+    Column("ends", BigInteger, comment="the last number that it still has; none: it may go on"),
     Column("updated_ms", BigInteger, nullable=False),
     CheckConstraint("lane IN ('alarm', 'bulk')", name="lane"),
     comment="how far each lane of each epoch has come",
@@ -225,6 +242,8 @@ events = Table(
     Column(
         "t_ms", BigInteger, nullable=False, comment="when it became true, by the station's clock"
     ),
+    Column("at_ms", BigInteger, nullable=False, comment="t_ms, corrected where its clock was off"),
+    Column("clock", Text, nullable=False, comment="'': sound; corrected; uncertain"),
     Column("received_ms", BigInteger, nullable=False, comment="by the center's clock"),
     Column(
         "backfill", Boolean, nullable=False, comment="it happened before the session it came in"
@@ -241,6 +260,17 @@ events = Table(
     ),
     sqlite_autoincrement=True,
     comment="immutable facts, each stored once",
+)
+
+clocks = Table(
+    "clocks",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    Column("machine", Text, primary_key=True, comment="a boot of the worker's machine"),
+    Column("booted_ms", BigInteger, nullable=False, comment="when that was, by the center's clock"),
+    Column("doubted_ms", BigInteger, comment="another reading of the same, not yet believed"),
+    Column("heard_ms", BigInteger, nullable=False),
+    comment="how to read the boot times of events",
 )
 
 open_incidents = Table(

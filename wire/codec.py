@@ -9,15 +9,20 @@ from typing import TypeVar
 
 import msgspec
 
-from wire.events import Ack, Batch, Rewind
+from wire.events import Ack, Batch, Refused, Rewind
 from wire.messages import (
+    Ask,
     Bye,
+    Credit,
+    Delta,
     Deny,
     Desired,
     Down,
     Heartbeat,
     Hello,
     Observed,
+    Rpc,
+    Rsp,
     Up,
     Welcome,
     Will,
@@ -29,9 +34,11 @@ MAX_WIRE_BYTES = MAX_RAW_BYTES
 COMPRESS_ABOVE_BYTES = 512
 
 _UP: msgspec.json.Decoder[Up] = msgspec.json.Decoder(
-    Hello | Batch | Observed | Heartbeat | Will | Bye
+    Hello | Batch | Observed | Heartbeat | Will | Bye | Rsp
 )
-_DOWN: msgspec.json.Decoder[Down] = msgspec.json.Decoder(Welcome | Deny | Desired | Ack | Rewind)
+_DOWN: msgspec.json.Decoder[Down] = msgspec.json.Decoder(
+    Welcome | Deny | Credit | Ask | Desired | Delta | Ack | Rewind | Refused | Rpc
+)
 _ENCODER = msgspec.json.Encoder()
 _EXPECTED: dict[str, tuple[type, ...]] = {
     "hello": (Hello,),
@@ -41,8 +48,10 @@ _EXPECTED: dict[str, tuple[type, ...]] = {
     "ev/alarm": (Batch,),
     "ev/bulk": (Batch,),
     "observed": (Observed,),
-    "desired": (Desired,),
-    "ack": (Welcome, Deny, Ack, Rewind),
+    "rsp": (Rsp,),
+    "desired": (Desired, Delta),
+    "ack": (Welcome, Deny, Credit, Ask, Ack, Rewind, Refused),
+    "rpc": (Rpc,),
 }
 
 MessageT = TypeVar("MessageT", bound=msgspec.Struct)

@@ -7,6 +7,7 @@ without one is a moment (a crossing). Kinds are an open set: a center stores and
 kind that it does not know.
 """
 
+import hashlib
 from typing import Literal
 
 import msgspec
@@ -22,6 +23,8 @@ MAX_WORD = 200
 """Characters of a name, kind or id; messages for people may be longer."""
 MAX_NUMBER = 2**53 - 1
 """Numbers are exact in every JSON reader up to here."""
+OPEN_END = MAX_NUMBER - MAX_BATCH_EVENTS
+"""The last number of a gap without an end: the epoch is closed, and nobody knows where it ended."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,7 +64,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     boot_ms: int | None = None
     """Milliseconds since the machine booted, for the center's correction of wrong clocks."""
     boot: str = ""
-    """Which agent process saw it."""
+    """Which agent process saw it; `machine_of` tells which boot of the machine that was."""
+
+
+def machine_of(boot: str) -> str:
+    """The boot of the machine that an agent process ran in; `boot_ms` counts from it.
+
+    An agent's boot is `MACHINE-PROCESS`. The center learns how far a machine's clock is off, and
+    that holds for every agent process of that boot, also one that it never heard.
+    """
+    return boot.partition("-")[0]
 
 
 def lane_of(event: Event) -> Lane:
@@ -75,7 +87,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first: int
     last: int
     why: str
-    """shed, corrupt, forgotten, refused, lost_with_disk"""
+    """shed: the disk's budget; corrupt: the disk; forgotten: acknowledged once, by a center that
+    was since restored; refused: the center could not read it; lost_with_disk: said by the center,
+    of numbers that a worker had given out and knows nothing of any more."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="ev"):
@@ -94,6 +108,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     gaps: list[Gap] = []
     backfill: bool = False
     """These events happened before this session: they are late news."""
+    express: bool = False
+    """A copy of one alarm that overtakes its lane: stored under its number, moves no watermark and
+    is not answered; it comes once more in its turn."""
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +126,9 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
 
     session: str
     watermark: Watermark
+    credit_s: float | None = None
+    """Restates the leave to send backlog for so many seconds from now; 0 ends it, None is silent
+    about it."""
 
 
 class Rewind(
@@ -118,6 +138,22 @@ class Rewind(
 
     session: str
     watermark: Watermark
+
+
+class Refused(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="refused"
+):
+    """A batch could not be read: halve it and send again; a single event becomes a gap."""
+
+    session: str
+    batch: str
+    """`batch_name` of the payload."""
+    reason: str
+
+
+def batch_name(payload: bytes) -> str:
+    """The name of a batch that cannot be read: 16 hexadecimal digits of its payload's SHA-256."""
+    return hashlib.sha256(payload).hexdigest()[:16]
 
 
 _EVENT = msgspec.json.Decoder(Event)

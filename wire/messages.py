@@ -9,14 +9,18 @@ sessions, so nothing that a broker delivers late can do harm.
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from wire.events import Ack, Batch, Lane, Rewind, Watermark
+from wire.events import Ack, Batch, Lane, Refused, Rewind, Watermark
 
 PROTOCOL = "1.0"
 MAX_EPOCHS = 32
+MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
+"""Raw bytes of all parts of a desired document."""
+PART_BYTES = 192 * 1024
+"""Raw bytes of items that one part holds; an item alone may be as long as a message."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k"):
@@ -60,9 +64,15 @@ class Hello(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="hello"
     clock: Clock
     desired: Known
     epochs: list[Held]
-    """Undrained epochs, oldest first, at most `MAX_EPOCHS`."""
+    """Undrained epochs, oldest first, then the latest drained ones as evidence of what the center
+    had acknowledged (`low` is above `high`); at most `MAX_EPOCHS`. Said again with other drained
+    ones after a welcome of a generation that the worker does not know."""
     epochs_more: int = 0
     """How many undrained epochs there are besides."""
+    observed: str = ""
+    """`observed_digest` of all that the worker would report."""
+    challenge: str = ""
+    """That of the deny which this hello answers: it proves that the process lives."""
 
 
 class Welcome(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="welcome"):
@@ -75,6 +85,12 @@ class Welcome(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="welc
     heartbeat_s: float
     window: int
     """Batches of a lane that may be in flight."""
+    now_ms: int = 0
+    """The center's wall time, for deadlines of calls whatever the worker's clock says."""
+    credit_s: float = 0.0
+    """Leave to send backlog of lane `bulk`, for so many seconds from now."""
+    brokers: list[str] = []
+    """Where this center can be met, without credentials; none: where the worker was told."""
 
 
 class Deny(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="deny"):
@@ -84,6 +100,22 @@ class Deny(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="deny"):
     code: Literal["fenced", "revoked", "upgrade", "retry"]
     reason: str
     retry_after_s: float = 60.0
+    challenge: str = ""
+    """To be repeated in the next hello."""
+
+
+class Credit(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="credit"):
+    """Leave to send backlog of lane `bulk`, for so many seconds from now; 0 ends it."""
+
+    session: str
+    credit_s: float
+
+
+class Ask(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="ask"):
+    """The center lacks something that the worker says in parts: say all of it again."""
+
+    session: str
+    what: Literal["observed"]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,16 +127,46 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     body: msgspec.Raw
 
 
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource that a worker is to forget."""
+
+    kind: str
+    id: str
+
+
 class Desired(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="desired"):
-    """All that a worker is to do: the whole document, never a hint."""
+    """All that a worker is to do: the whole document, in one part or in several.
+
+    Nothing is replaced before all parts are there and the digest fits.
+    """
 
     session: str
     generation: int
     revision: int
     digest: str
+    """Of the whole document, whichever part this is."""
     items: list[Item]
     empty: bool = False
-    """Must be said in so many words where `items` is empty: a bug must not stop a station."""
+    """Must be said in so many words where the document is: a bug must not stop a station."""
+    part: int = 1
+    """1..parts."""
+    parts: int = 1
+
+
+class Delta(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="delta"):
+    """What has changed since a document that the worker has. It counts only from there."""
+
+    session: str
+    generation: int
+    base_digest: str
+    """Of the document that it starts from."""
+    revision: int
+    digest: str
+    """Of the document that it leads to."""
+    puts: list[Item] = []
+    removed: list[Tombstone] = []
+    empty: bool = False
+    """Must be said in so many words where nothing is left."""
 
 
 ItemState = Literal["Starting", "Running", "Degraded", "Rejected"]
@@ -121,7 +183,10 @@ class ItemObserved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Observed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="observed"):
-    """A worker's answer to a desired document, and each later change of an item's state."""
+    """What became of items of a desired document: those that changed, or all in several messages.
+
+    What is not named stays as it was said before; the digest in each heartbeat covers all.
+    """
 
     session: str
     desired: Known
@@ -154,6 +219,15 @@ class Heartbeat(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="hb
     shed: int = 0
     """Events given up since the agent started; each is covered by a gap."""
     streams: list[StreamHealth] = []
+    observed: str = ""
+    """`observed_digest` of all items."""
+    epoch: int = 0
+    """The epoch of this process; 0 before its first event."""
+    high: dict[str, int] = {}
+    """The highest number given out in it, by lane. Should a later hello know less, the disk has
+    lost the rest, and the center declares the gap."""
+    backlog: int = 0
+    """Events of lane `bulk` that wait for credit."""
 
 
 class Will(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="will"):
@@ -168,8 +242,34 @@ class Bye(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="bye"):
     session: str
 
 
-Up = Hello | Batch | Observed | Heartbeat | Will | Bye
-Down = Welcome | Deny | Desired | Ack | Rewind
+Method = Literal["probe", "picture", "log", "config"]
+
+
+class Rpc(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="rpc"):
+    """The center asks a worker for something now; never kept for one that is away."""
+
+    session: str
+    id: str
+    """Chosen by the caller. The same id again gets the same answer, and nothing is done twice."""
+    method: str
+    """One of `Method`; others are answered with an error."""
+    args: dict[str, Any] = {}
+    deadline_ms: int
+    """By the center's clock, which `Welcome.now_ms` tells. Later it is not worth an answer."""
+
+
+class Rsp(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="rsp"):
+    """A worker's answer to a call: a result or an error, told apart by `ok`."""
+
+    session: str
+    id: str
+    ok: bool
+    result: dict[str, Any] = {}
+    error: str = ""
+
+
+Up = Hello | Batch | Observed | Heartbeat | Will | Bye | Rsp
+Down = Welcome | Deny | Credit | Ask | Desired | Delta | Ack | Rewind | Refused | Rpc
 
 
 def item_hash(body: bytes | msgspec.Raw) -> str:
@@ -186,3 +286,9 @@ def digest(entries: Iterable[tuple[str, str, int, str]]) -> str:
     for kind, name, revision, hashed in sorted(entries):
         hasher.update(f"{kind}\0{name}\0{revision}\0{hashed}\n".encode())
     return hasher.hexdigest()[:32]
+
+
+def observed_digest(items: Iterable[ItemObserved]) -> str:
+    """Hash of what became of all items, in any order; 32 hexadecimal digits."""
+    lines = sorted(f"{i.kind}\0{i.id}\0{i.revision}\0{i.state}\0{i.reason}\n" for i in items)
+    return hashlib.sha256("".join(lines).encode(errors="replace")).hexdigest()[:32]
