@@ -95,7 +95,7 @@ class Turn:
     def watermark(self, place: Place) -> int:
         """How far a lane has come, this turn included."""
         if place not in self._marks:
-            self._marks[place] = ledger.watermark(self.connection, *place)
+            self._marks[place] = ledger.mark(self.connection, place).seq
         return self._marks[place]
 
     def move(self, place: Place, to: int) -> None:

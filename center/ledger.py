@@ -5,14 +5,15 @@ moves a watermark (ingest).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from center import db
 from center.tables import dead_letters, gaps, watermarks
-from wire.events import Gap, Lane, Watermark
-from wire.messages import Held
+from wire.events import LANES, MAX_NUMBER, OPEN_END, Gap, Lane, Watermark
+from wire.messages import Held, Hello
 
 Place = tuple[str, int, Lane]
 """Worker, epoch and lane."""
@@ -21,16 +22,33 @@ MAX_DEAD_LETTERS = 1000
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 
 
-def watermark(connection: Connection, worker: str, epoch: int, lane: Lane) -> int:
-    """The highest number up to which everything is stored or a gap; 0 at first.
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a lane has come, and how far it may come."""
+
+    seq: int = 0
+    """Everything up to here is stored or a gap."""
+    high: int = 0
+    """The highest number that the worker told of."""
+    ends: int | None = None
+    """The last number that the worker still has; none: it may go on."""
+
+
+NOTHING = Mark()
+
+
+def mark(connection: Connection, place: Place) -> Mark:
+    """How far a lane has come.
 
     The row is held to the end of the transaction, where the database can.
     """
+    worker, epoch, lane = place
     column = watermarks.c
-    statement = select(column.seq).where(
+    statement = select(column.seq, column.high, column.ends).where(
         column.worker == worker, column.epoch == epoch, column.lane == lane
     )
-    return connection.execute(statement.with_for_update()).scalar() or 0
+    row = connection.execute(statement.with_for_update()).first()
+    return NOTHING if row is None else Mark(*row)
 
 
 def of_epochs(connection: Connection, worker: str, held: Iterable[Held]) -> list[Watermark]:
@@ -52,6 +70,74 @@ def advance(connection: Connection, moved: Mapping[Place, int], now_ms: int) -> 
         for (worker, epoch, lane), seq in sorted(moved.items())
     ]
     db.upsert(connection, watermarks, rows, ("worker", "epoch", "lane"))
+
+
+# --- what a disk lost --------------------------------------------------------------------------
+
+
+def claim(
+    connection: Connection, worker: str, epoch: int, high: Mapping[str, int], now_ms: int
+) -> None:
+    """A worker tells the highest numbers that it has given out, by lane.
+
+    It costs a write only where a number is higher than all that is known of the lane.
+    """
+    told = {lane: high[lane] for lane in LANES if 0 < high.get(lane, 0) <= OPEN_END}
+    if not told or not 0 < epoch <= MAX_NUMBER:
+        return
+    column = watermarks.c
+    statement = select(column.lane, column.seq, column.high).where(
+        column.worker == worker, column.epoch == epoch
+    )
+    known = {row.lane: max(row.seq, row.high) for row in connection.execute(statement)}
+    born = [
+        {"worker": worker, "epoch": epoch, "lane": lane, "seq": 0, "high": number}
+        | {"updated_ms": now_ms}
+        for lane, number in told.items()
+        if lane not in known
+    ]
+    db.insert_new(connection, watermarks, born, ("worker", "epoch", "lane"))
+    for lane, number in told.items():
+        if number > known.get(lane, number):
+            place = (column.worker == worker, column.epoch == epoch, column.lane == lane)
+            connection.execute(update(watermarks).where(*place).values(high=number))
+
+
+def settle(connection: Connection, worker: str, hello: Hello, now_ms: int) -> None:
+    """A new boot or instance tells what it holds: what was given out beyond that, a disk has lost.
+
+    What is behind the last number that it holds becomes a gap `lost_with_disk`: at once if
+    everything before has come, else when it comes (`end_of`).
+    """
+    column = watermarks.c
+    holds = {(one.epoch, one.lane): one.high for one in hello.epochs}
+    unsettled = (
+        select(column.epoch, column.lane, column.seq, column.high, column.ends)
+        .where(column.worker == worker, column.high > column.seq)
+        .with_for_update()
+    )
+    for row in connection.execute(unsettled).all():
+        place: Place = (worker, row.epoch, row.lane)
+        ends: int | None = holds.get((row.epoch, row.lane))
+        if ends is None:
+            if hello.epochs_more:
+                continue  # it may be one of those that were not named
+            ends = 0
+        found = Mark(row.seq, row.high, ends if ends < row.high else None)
+        lost = end_of(found, row.seq)
+        if lost is not None:
+            declare(connection, place, [lost], now_ms)
+            advance(connection, {place: lost.last}, now_ms)
+        if found.ends != row.ends:
+            here = (column.worker == worker, column.epoch == row.epoch, column.lane == row.lane)
+            connection.execute(update(watermarks).where(*here).values(ends=found.ends))
+
+
+def end_of(found: Mark, reached: int) -> Gap | None:
+    """What is lost behind `reached`, if the worker has nothing behind it."""
+    if found.ends is None or reached < found.ends or reached >= found.high:
+        return None
+    return Gap(first=reached + 1, last=found.high, why="lost_with_disk")
 
 
 def declare(connection: Connection, place: Place, lost: Iterable[Gap], now_ms: int) -> None:
