@@ -5,6 +5,10 @@ query about a noun.
 
 SQLite has one writing connection, which also does every checkpoint, and reading ones that cannot
 write: writers queue for it in order, and no two of them race for the write-ahead log.
+
+PostgreSQL may serve several centers at once. Transactions are READ COMMITTED and hold the rows that
+they decide by (`FOR UPDATE`, which SQLite neither knows nor needs); readings are REPEATABLE READ.
+Where rows are not enough, transactions queue: `take_turns` for edits, `in_order` for events.
 """
 
 import os
@@ -19,6 +23,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
+    URL,
     Connection,
     Dialect,
     Engine,
@@ -27,6 +32,7 @@ from sqlalchemy import (
     event,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,12 +44,31 @@ from center.tables import meta
 FILE_NAME = "center.db"
 MIGRATIONS = Path(__file__).parent / "migrations"
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
-"""What is raised when the database cannot do it now: busy, full, gone."""
+"""What is raised when the database cannot do it now: busy, full, gone, or two transactions in each
+other's way (a deadlock, a failed serialization). The same again may succeed."""
 DAMAGED = DatabaseError
 """What is raised when the file is no database, or a damaged one; parent of most of the above."""
 
 _BUSY_TIMEOUT_MS = 10_000
 _WRITER_PRAGMAS = ("synchronous=FULL", "journal_mode=WAL", f"journal_size_limit={64 * 2**20}")
+
+_LOCK_TIMEOUT_MS = 10_000
+_STATEMENT_TIMEOUT_MS = 30_000
+_IDLE_TIMEOUT_MS = 60_000
+"""A transaction that says nothing for so long is ended by the server, with the rows that it holds."""
+_POOL_SIZE, _POOL_OVERFLOW = 4, 8
+"""Of writing and of reading connections each: a center holds at most 24."""
+_CONNECTING = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "client_encoding": "utf8",
+    "application_name": "forecourt-center",
+}
+_MIGRATING, _STORING = 0x666F7265_00000001, 0x666F7265_00000002
+"""Advisory locks, as PostgreSQL calls them: any numbers that nobody else uses."""
 
 
 class Database:
@@ -76,14 +101,31 @@ class Database:
         self._writer.dispose()
 
 
+def open_database(folder: Path, url: URL | None, *, patient: bool = False) -> Database:
+    """The database at `url`, or where there is none the SQLite file in `folder`.
+
+    A server is not connected to yet. `patient`: no limit to how long a statement takes there.
+    """
+    return open_sqlite(folder) if url is None else open_postgresql(url, patient=patient)
+
+
+def name_of(folder: Path, url: URL | None) -> str:
+    """The database's name for people, without user and password."""
+    if url is None:
+        return str(folder / FILE_NAME)
+    return str(url.set(drivername="postgresql", username=None, password=None, query={}))
+
+
 def open_sqlite(folder: Path) -> Database:
     """The SQLite database in `folder`, both made private to this user if they are new."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE_NAME
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     url = f"sqlite:///{path}"
-    writer = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=30)
-    reader = create_engine(url, pool_size=8, max_overflow=32, pool_timeout=30)
+    # Parameters hold documents, and these hold cameras' passwords: no error may show them.
+    settings: dict[str, Any] = {"pool_timeout": 30, "hide_parameters": True}
+    writer = create_engine(url, pool_size=1, max_overflow=0, **settings)
+    reader = create_engine(url, pool_size=8, max_overflow=32, **settings)
     _prepare(writer, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
     _prepare(reader, begin="BEGIN", pragmas=("query_only=ON", "wal_autocheckpoint=0"))
     return Database(writer, reader)
@@ -105,11 +147,58 @@ def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
         connection.exec_driver_sql(begin)
 
 
+def open_postgresql(url: URL, *, patient: bool = False) -> Database:
+    """The database at a server; connected to when it is first used."""
+    # Whoever writes needs the primary, should the URL name several hosts.
+    writing = {"target_session_attrs": "read-write"}
+    writer = _server_engine(
+        url, writing, patient, ["default_transaction_isolation=read\\ committed"]
+    )
+    snapshot = [
+        "default_transaction_isolation=repeatable\\ read",
+        "default_transaction_read_only=on",
+    ]
+    return Database(writer, _server_engine(url, {}, patient, snapshot))
+
+
+def _server_engine(
+    url: URL, connecting: dict[str, Any], patient: bool, settings: list[str]
+) -> Engine:
+    settings = [*settings, f"lock_timeout={_LOCK_TIMEOUT_MS}"]
+    if not patient:
+        settings.append(f"statement_timeout={_STATEMENT_TIMEOUT_MS}")
+        settings.append(f"idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS}")
+    options = " ".join(f"-c {setting}" for setting in settings)
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args={**_CONNECTING, **connecting, "options": options},
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_OVERFLOW,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
 def migrate(database: Database) -> None:
-    """Bring the tables to this program's version, and give a new database its generation."""
+    """Bring the tables to this program's version, and give a new database its generation.
+
+    Centers that start together do it one after the other. Raises ValueError if the database cannot
+    hold every text.
+    """
     settings = Config()
     settings.set_main_option("script_location", str(MIGRATIONS))
     with database.transaction() as connection:
+        if _is_server(connection):
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            _queue(connection, _MIGRATING)
+            encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+            if encoding != "UTF8":
+                raise ValueError(
+                    f"the database's encoding is {encoding}, and texts of any language must fit; "
+                    "create it anew with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+                )
         settings.attributes["connection"] = connection
         command.upgrade(settings, "head")
         if connection.execute(select(meta.c.id)).first() is None:
@@ -134,16 +223,47 @@ def next_revision(connection: Connection) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
+def take_turns(connection: Connection) -> None:
+    """Hold every other transaction that says so until this one has ended.
+
+    Edits do: they write by what they have read of other rows.
+    """
+    connection.execute(select(meta.c.id).with_for_update())
+
+
+def in_order(connection: Connection) -> None:
+    """Let the ids of events that this transaction stores be higher than any committed before.
+
+    So whoever follows the ids misses none: a lower one never comes after a higher one was seen.
+    """
+    if _is_server(connection):
+        _queue(connection, _STORING)
+
+
+def _queue(connection: Connection, lock: int) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+
+
+def _is_server(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
 def insert_new(
     connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]
 ) -> None:
     """Insert the rows whose `key` is not there yet; leave the others as they are.
 
+    An empty `key` is whatever the table says is unique.
     The driver gets the rows as they are: they hold plain int, str, bytes, bool and None only.
     """
     if not rows:
         return
     dialect = connection.dialect
+    if _is_server(connection):
+        names = tuple(rows[0])
+        columns = tuple([row[name] for row in rows] for name in names)
+        connection.exec_driver_sql(_unnest_sql(dialect, table, key, names), columns)
+        return
     sql, order = _insert_new_sql(dialect, table, key, tuple(rows[0]))
     if order is None:
         connection.exec_driver_sql(sql, rows)
@@ -160,9 +280,26 @@ def _insert_new_sql(
     Compiled once: for rows by the hundred, SQLAlchemy's own preparing of each one costs more than
     SQLite's inserting it.
     """
-    statement = _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=key)
+    statement = _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=key or None)
     compiled = statement.compile(dialect=dialect, column_keys=list(columns))
     return str(compiled), compiled.positiontup
+
+
+@lru_cache(maxsize=64)
+def _unnest_sql(
+    dialect: Dialect, table: Table, key: tuple[str, ...], columns: tuple[str, ...]
+) -> str:
+    """One statement whose parameters are arrays, one for each column.
+
+    A statement a row costs PostgreSQL several times as much as the row.
+    """
+    quote = dialect.identifier_preparer.quote
+    arrays = (f"%b::{table.c[name].type.compile(dialect)}[]" for name in columns)
+    return (
+        f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "
+        f"SELECT * FROM unnest({', '.join(arrays)}) "
+        f"ON CONFLICT ({', '.join(map(quote, key))}) DO NOTHING"
+    )
 
 
 def upsert(

@@ -314,3 +314,67 @@ dead_letters = Table(
     sqlite_autoincrement=True,
     comment="what could not be stored, the newest of each worker",
 )
+
+# --- telling people -----------------------------------------------------------------------------
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False, comment="http or https; its query may hold a token"),
+    Column("secret", Text, nullable=False, comment="what posts are signed with; never shown"),
+    Column("min_severity", Text, nullable=False),
+    Column("station", Text, comment="alarms of this station only; none: of all"),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    CheckConstraint("min_severity IN ('warning', 'critical')", name="min_severity"),
+    comment="who is told of alarms",
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("worker", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("station", Text, nullable=False),
+    Column("incident", Text, comment="of a start; none: a moment"),
+    Column("severity", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False, comment="when it became true, corrected"),
+    Column("received_ms", BigInteger, nullable=False, comment="by the center's clock"),
+    Column(
+        "state",
+        Text,
+        nullable=False,
+        comment="waiting: undecided, or a delivery waits; late: only listed; unrouted: no webhook "
+        "asked for it; sent; dead: a delivery was given up",
+    ),
+    Column("look_ms", BigInteger, index=True, comment="decide then; none: it is decided"),
+    UniqueConstraint("worker", "epoch", "lane", "seq"),
+    UniqueConstraint("worker", "incident"),
+    CheckConstraint("state IN ('waiting', 'late', 'unrouted', 'sent', 'dead')", name="state"),
+    Index(None, "state", "id"),
+    sqlite_autoincrement=True,
+    comment="new alarms, each once: the event has the rest",
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column(
+        "notification", RowId, ForeignKey("notifications.id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("webhook", Text, ForeignKey("webhooks.name", ondelete="CASCADE"), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, comment="begun so far"),
+    Column("next_ms", BigInteger, nullable=False, comment="not before then"),
+    Column("lease_ms", BigInteger, nullable=False, comment="somebody posts it until then; 0: none"),
+    Column("since_ms", BigInteger, nullable=False, comment="when it was decided to tell"),
+    Column("settled_ms", BigInteger, comment="when it was sent or given up"),
+    Column("error", Text, nullable=False, comment="why the last attempt failed; '': it did not"),
+    CheckConstraint("state IN ('waiting', 'sent', 'dead')", name="state"),
+    Index(None, "webhook", "state", "attempts", "next_ms"),
+    comment="a notification on its way to a webhook",
+)
