@@ -9,18 +9,22 @@ that may answer later.
 import asyncio
 import logging
 import os
-import secrets
+import platform
 import signal
 import socket
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from edge.clock import Clock
+from edge import calls
+from edge.calls import Calls
+from edge.clock import Clock, boot_name
 from edge.config import Config, ConfigError
 from edge.display.app import Display, Server
+from edge.logs import Ring
 from edge.metrics import Snapshot
 from edge.pipe import Settings
 from edge.reconcile import Resolved, resolve, shortened
@@ -29,6 +33,7 @@ from edge.store import instance
 from edge.store.desired import DesiredStore
 from edge.store.outbox import Outbox, Stored
 from edge.uplink import Identity, Report, Uplink
+from edge.vision import manifest
 from wire import specs
 from wire.messages import ItemObserved
 
@@ -38,13 +43,13 @@ log = logging.getLogger("forecourt.agent")
 class Agent:
     """One worker at work. Everything here runs on one asyncio loop."""
 
-    def __init__(self, config: Config, name: str, clock: Clock) -> None:
+    def __init__(self, config: Config, name: str, clock: Clock, log_ring: Ring) -> None:
         self._config = config
         self._clock = clock
         self._started_boot_ms = process_start_boot_ms()
         self._started_wall_ms = clock.wall_ms()
         self._loop = asyncio.get_running_loop()
-        self.identity = Identity(config.worker, name, secrets.token_hex(8))
+        self.identity = Identity(config.worker, name, boot_name())
         self.desired = DesiredStore(config.data / "desired.db", clock)
         self.outbox = Outbox(
             config.data / "outbox.db",
@@ -65,6 +70,18 @@ class Agent:
             clock,
             on_change=self._on_observed,
         )
+        self.calls = Calls(
+            calls.Worker(
+                items=self.desired.items,
+                stream_problem=self._stream_problem,
+                picture=self.shards.picture,
+                log=log_ring,
+                config=self._described,
+                secrets=lambda: [b.password for b in config.brokers if b.password is not None],
+            ),
+            clock,
+            lambda: self.uplink.center_now_ms(),
+        )
         self.uplink = Uplink(
             self.identity,
             config.brokers,
@@ -74,6 +91,7 @@ class Agent:
             reconnect_max_s=config.reconnect_max_s,
             on_desired=self._reconcile,
             report=self._report,
+            answer=self.calls.answer,
         )
         self.display = Display(self.outbox, self._status, self._snapshot)
 
@@ -127,7 +145,7 @@ class Agent:
 
     def _on_stored(self, stored: list[Stored]) -> None:
         """On the outbox's thread: new events are on disk."""
-        self.uplink.wake()
+        self.uplink.wake(stored)
         self._loop.call_soon_threadsafe(self.display.wake)
 
     def _on_observed(self) -> None:
@@ -166,6 +184,25 @@ class Agent:
             "first_look_s": None if first is None else (first - self._started_boot_ms) / 1000,
         }
 
+    def _described(self) -> dict[str, Any]:
+        """How this worker is set up, for a call; may be called from any thread."""
+        return {
+            "worker": self.identity.worker,
+            "instance": self.identity.instance,
+            "boot": self.identity.boot,
+            "software": f"forecourt {version('forecourt')}",
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cpus": os.cpu_count(),
+            "uptime_s": round((self._clock.boot_ms() - self._started_boot_ms) / 1000, 1),
+            "desired": msgspec.to_builtins(self.desired.known()),
+            "config": self._config.shown(),
+            "models": [
+                {"name": one.name, "version": one.version, "sha256": one.sha256}
+                for one in manifest.listed(self._config.models)
+            ],
+        }
+
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             online=self.uplink.online,
@@ -181,12 +218,17 @@ class Agent:
 
 def run(config: Config, clock: Clock) -> None:
     """Hold the data folder and work until told to stop. Raises InstanceLockedError, ConfigError."""
-    with instance.locked(config.data) as name:
-        asyncio.run(_run(config, name, clock))
+    ring = Ring()
+    logging.getLogger().addHandler(ring)
+    try:
+        with instance.locked(config.data) as name:
+            asyncio.run(_run(config, name, clock, ring))
+    finally:
+        logging.getLogger().removeHandler(ring)
 
 
-async def _run(config: Config, name: str, clock: Clock) -> None:
-    await Agent(config, name, clock).run()
+async def _run(config: Config, name: str, clock: Clock, ring: Ring) -> None:
+    await Agent(config, name, clock, ring).run()
 
 
 def _listen(config: Config) -> socket.socket:

@@ -1,6 +1,8 @@
 """The machine's clocks, passed in so that tests can turn them. Nothing else reads time."""
 
+import secrets
 import time
+from pathlib import Path
 from typing import Protocol
 
 
@@ -15,6 +17,18 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds from an arbitrary origin, for intervals."""
+
+
+def boot_name() -> str:
+    """A name for this process's life, `MACHINE-PROCESS`: the first part is the machine's boot.
+
+    Boot times of processes with the same first part count from the same moment.
+    """
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:12]
+    except OSError:
+        machine = secrets.token_hex(6)
+    return f"{machine}-{secrets.token_hex(8)}"
 
 
 class SystemClock:

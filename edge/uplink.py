@@ -1,7 +1,7 @@
 """The worker's conversation with the center: hello, desired in, observed and batches out, acks in.
 
-Here: one session after another over the link, and what is in flight. Not here: MQTT (wire.link),
-what lies on disk (store), what the tasks do (shards).
+Here: one session after another over the link. Not here: MQTT (wire.link), batches and their
+answers (sender), what lies on disk (store), what the tasks do (shards).
 
 Nothing rests on the broker: until a welcome nothing is sent, what was in flight on an old session
 is sent again from the outbox, and messages of other sessions are ignored.
@@ -11,30 +11,39 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import msgspec
 
+from edge import observed
 from edge.clock import Clock
+from edge.pacing import Pace
+from edge.sender import ACK_WITHIN_S, Sender
 from edge.store.desired import DesiredError, DesiredStore
-from edge.store.outbox import Outbox
+from edge.store.outbox import Outbox, Stored
 from wire import codec, topics
 from wire.backoff import full_jitter
-from wire.events import LANES, Ack, Batch, Lane, Rewind, Watermark
+from wire.events import LANES, Ack, Refused, Rewind
 from wire.link import Broker, Down, Link, LinkEvent, Received, Up
 from wire.messages import (
+    MAX_EPOCHS,
     PROTOCOL,
+    Ask,
     Bye,
+    Credit,
+    Delta,
     Deny,
     Desired,
     Heartbeat,
+    Held,
     Hello,
     ItemObserved,
     Observed,
+    Rpc,
+    Rsp,
     StreamHealth,
     Welcome,
     Will,
@@ -46,14 +55,13 @@ from wire.messages import (
 log = logging.getLogger("forecourt.uplink")
 
 _HELLO_AGAIN_S = (1.0, 60.0)
-_ACK_WITHIN_S = 15.0
-_BATCH_BYTES = 48 * 1024
-"""Uncompressed; below the cap of 64 KiB compressed whatever the events hold."""
+_HELLO_NOT_BEFORE_S = 5.0
+"""Between two hellos that evidence of a restored center asks for."""
 _INBOX = 1000
-_REASONS_UP_TO = (1000, 100, 0)
-"""Characters of a reason; fewer where many items would not fit into one message."""
-_OBSERVED_EVERY_BEATS = 5
-"""Observed is said again now and then: a center that died before its commit has lost it."""
+_MAX_DRAINED = 4096
+_EVIDENCE = 4
+"""Drained lanes that each hello names, so that a restored center shows itself."""
+_CALLS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ class Identity:
     worker: str
     instance: str
     boot: str
+    """`MACHINE-PROCESS`; see wire.events.machine_of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +83,19 @@ class Report:
 
 
 @dataclass
-class _Sent:
-    """A batch in flight."""
-
-    epoch: int
-    last: int
-    due_s: float
-
-
-@dataclass
-class _LaneState:
-    """How far a lane has been sent on this session, by epoch, and what is unanswered."""
-
-    sent: dict[int, int] = field(default_factory=dict)
-    in_flight: deque[_Sent] = field(default_factory=deque)
-
-
-@dataclass
 class _Session:
     """One welcomed MQTT connection."""
 
     session: str
     fence: int
     heartbeat_s: float
-    window: int
-    late_until: dict[tuple[int, Lane], int]
-    """Numbers given out before the welcome: news of these is late."""
-    lanes: dict[Lane, _LaneState]
+    sender: Sender
+    untold: list[Held] | None = None
+    """Drained lanes that a center of a new generation is still to be told of; None: it is not."""
+
+
+async def _no_calls(call: Rpc) -> Rsp | None:
+    return Rsp(session=call.session, id=call.id, ok=False, error="this worker takes no calls")
 
 
 class Uplink:
@@ -115,10 +110,12 @@ class Uplink:
         clock: Clock,
         *,
         reconnect_max_s: float = 60.0,
-        ack_within_s: float = _ACK_WITHIN_S,
+        ack_within_s: float = ACK_WITHIN_S,
         on_desired: Callable[[], None],
         report: Callable[[], Report],
+        answer: Callable[[Rpc], Awaitable[Rsp | None]] = _no_calls,
     ) -> None:
+        """`answer` does what a call asks for; None where it came too late."""
         self._identity = identity
         self._outbox = outbox
         self._desired = desired
@@ -126,6 +123,7 @@ class Uplink:
         self._ack_within_s = ack_within_s
         self._on_desired = on_desired
         self._report = report
+        self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[LinkEvent] = asyncio.Queue(_INBOX)
         self._stored = asyncio.Event()
@@ -134,9 +132,14 @@ class Uplink:
         self._turned = asyncio.Event()
         self._up: Up | None = None
         self._session: _Session | None = None
+        self._pace = Pace()
+        self._told = observed.Told()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._hello_not_before_s = 0.0
+        self._center_ahead_ms = clock.wall_ms() - clock.boot_ms()
+        self._challenge = ""
         self.denied = ""
         self._quiet_s = 0.0
-        self._beats = 0
         self.ignored = 0
         self._link = Link(
             brokers,
@@ -154,9 +157,14 @@ class Uplink:
         """Whether the center has welcomed this worker on the present connection."""
         return self._session is not None
 
-    def wake(self) -> None:
+    def center_now_ms(self) -> int:
+        """The center's wall time, as its latest welcome had it; this machine's before one."""
+        return self._clock.boot_ms() + self._center_ahead_ms
+
+    def wake(self, stored: Iterable[Stored] = ()) -> None:
         """Events were stored. May be called from any thread."""
-        self._loop.call_soon_threadsafe(self._stored.set)
+        alarms = [one for one in stored if one.lane == "alarm"]
+        self._loop.call_soon_threadsafe(self._woken, alarms)
 
     def observed_changed(self) -> None:
         """The state of an item changed."""
@@ -181,8 +189,10 @@ class Uplink:
             if self._clock.monotonic_s() > deadline_s:
                 break
             await asyncio.sleep(0.02)
+        for call in self._calls:
+            call.cancel()
         if self._session is not None:
-            self._say(topics.up(self._identity.worker, "bye"), Bye(session=self._session.session))
+            self._say("bye", Bye(session=self._session.session))
         await asyncio.to_thread(self._link.stop)
 
     # --- which connection and session there is ---
@@ -199,10 +209,15 @@ class Uplink:
             async with asyncio.timeout(within_s):
                 await self._turned.wait()
 
-    # --- the link's thread ---
+    # --- other threads ---
 
     def _enqueue(self, event: LinkEvent) -> None:
         self._loop.call_soon_threadsafe(self._put, event)
+
+    def _woken(self, alarms: list[Stored]) -> None:
+        if self._session is not None:
+            self._session.sender.happened(alarms)
+        self._stored.set()
 
     def _will(self, session: str) -> tuple[str, bytes]:
         return topics.up(self._identity.worker, "will"), codec.encode(Will(session=session))
@@ -224,6 +239,7 @@ class Uplink:
         event = await self._inbox.get()
         match event:
             case Up():
+                self._challenge = ""
                 self._turn(event, None)
                 log.info("connected, session %s", event.session)
             case Down(_, reason):
@@ -252,73 +268,130 @@ class Uplink:
                 self._welcomed(message, up)
             case Deny():
                 self._denied(message)
-            case Desired():
+            case Ask():
+                self._told.forget()
+                self._changed.set()
+            case Desired() | Delta():
                 self._desire(message)
-            case Ack(watermark=mark):
-                self._acked(mark)
-            case Rewind(watermark=mark):
-                self._rewind(mark)
+            case Ack() | Rewind() | Refused() | Credit():
+                if self._session is not None:
+                    self._answered(self._session.sender, message, up)
+            case Rpc():
+                self._call(message)
 
     def _welcomed(self, welcome: Welcome, up: Up) -> None:
-        if self._session is not None:
-            return
-        self.denied = ""
+        """A session begins, or the watermarks of further epochs are told on one that has begun."""
+        self.denied, self._challenge = "", ""
+        if welcome.now_ms:
+            self._center_ahead_ms = welcome.now_ms - self._clock.boot_ms()
         try:
             self._desired.raise_fence(welcome.fence)
         except sqlite3.Error as error:  # a full disk must not keep its own events from leaving
             log.error("the fence cannot be remembered: %s", error)
-        late = {}
-        lanes: dict[Lane, _LaneState] = {lane: _LaneState() for lane in LANES}
+        session = self._session
+        if session is None:
+            session = self._begin(welcome, up)
         for mark in welcome.watermarks:
-            self._outbox.acked(mark.epoch, mark.lane, mark.seq)
-            lanes[mark.lane].sent[mark.epoch] = mark.seq
-        for lane in LANES:
-            for epoch, _, high in self._outbox.undrained(lane):
-                late[epoch, lane] = high
-        fresh = _Session(
-            up.session, welcome.fence, welcome.heartbeat_s, welcome.window, late, lanes
-        )
-        self._turn(up, fresh)
-        log.info("welcomed by the center, fence %d", welcome.fence)
+            session.sender.settled(mark)
+        session.sender.credited(welcome.credit_s)
+        self._tell_drained(session, up, welcome.generation)
         self._stored.set()
         self._changed.set()
+
+    def _begin(self, welcome: Welcome, up: Up) -> _Session:
+        sender = Sender(
+            self._outbox,
+            self._clock,
+            self._pace,
+            self._publish,
+            session=up.session,
+            fence=welcome.fence,
+            window=welcome.window,
+            ack_within_s=self._ack_within_s,
+        )
+        session = _Session(up.session, welcome.fence, welcome.heartbeat_s, sender)
+        if self._desired.fact("told_generation") != str(welcome.generation):
+            session.untold = self._outbox.drained(0, _MAX_DRAINED)
+        log.info("welcomed by the center, fence %d", welcome.fence)
+        self._turn(up, session)
+        return session
+
+    def _tell_drained(self, session: _Session, up: Up, generation: int) -> None:
+        """A center whose generation is new may lack what an earlier one had: name it all."""
+        if session.untold is None:
+            return
+        if session.untold:
+            now, session.untold = session.untold[:MAX_EPOCHS], session.untold[MAX_EPOCHS:]
+            hello = self._hello(up.session)
+            self._say("hello", msgspec.structs.replace(hello, epochs=now, epochs_more=0))
+            return
+        session.untold = None
+        try:
+            self._desired.remember("told_generation", str(generation))
+        except sqlite3.Error as error:
+            log.error("the center's generation cannot be remembered: %s", error)
 
     def _denied(self, deny: Deny) -> None:
         self._turn(self._up, None)
         self._quiet_s = deny.retry_after_s
-        if self.denied != deny.reason:
+        self._challenge = deny.challenge
+        if self.denied != deny.reason and not deny.challenge:
             log.error("the center refuses this worker (%s): %s", deny.code, deny.reason)
         self.denied = deny.reason
 
-    def _desire(self, document: Desired) -> None:
+    def _desire(self, message: Desired | Delta) -> None:
         try:
-            self._desired.replace(document)
+            changed = self._desired.take(message)
         except (DesiredError, sqlite3.Error) as error:
-            log.error("desired revision %d refused: %s", document.revision, error)
+            log.error("desired revision %d refused: %s", message.revision, error)
             return
-        log.info("desired revision %d: %d items", document.revision, len(document.items))
-        self._on_desired()
-        self._changed.set()
+        if changed:
+            known = self._desired.known()
+            log.info("desired revision %d: %d items", known.revision, len(self._desired.items()))
+            self._on_desired()
+            self._changed.set()
 
-    def _acked(self, mark: Watermark) -> None:
-        self._outbox.acked(mark.epoch, mark.lane, mark.seq)
-        if self._session is None:
-            return
-        lane = self._session.lanes[mark.lane]
-        lane.in_flight = deque(
-            sent for sent in lane.in_flight if sent.epoch != mark.epoch or sent.last > mark.seq
-        )
+    def _answered(self, sender: Sender, message: Ack | Rewind | Refused | Credit, up: Up) -> None:
+        match message:
+            case Ack(watermark=mark, credit_s=credit_s):
+                sender.acked(mark)
+                if credit_s is not None:
+                    sender.credited(credit_s)
+            case Rewind(watermark=mark):
+                if not sender.rewound(mark):
+                    self._hello_again(up)
+            case Refused():
+                sender.refused(message)
+            case Credit(credit_s=credit_s):
+                sender.credited(credit_s)
         self._stored.set()
 
-    def _rewind(self, mark: Watermark) -> None:
-        """Send again from the center's watermark; older news than we know is ignored."""
-        known = self._outbox.watermarks().get((mark.epoch, mark.lane), 0)
-        if self._session is None or mark.seq < known:
+    def _hello_again(self, up: Up) -> None:
+        """Something is known that the center should know: a late message, or it was restored."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._hello_not_before_s:
+            self._hello_not_before_s = now_s + _HELLO_NOT_BEFORE_S
+            self._say("hello", self._hello(up.session))
+
+    def _call(self, call: Rpc) -> None:
+        if len(self._calls) >= _CALLS:
+            self._say("rsp", Rsp(session=call.session, id=call.id, ok=False, error="busy"))
             return
-        lane = self._session.lanes[mark.lane]
-        lane.sent[mark.epoch] = mark.seq
-        lane.in_flight = deque(sent for sent in lane.in_flight if sent.epoch != mark.epoch)
-        self._stored.set()
+        task = self._loop.create_task(self._answer_call(call), name=f"call {call.method[:20]}")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _answer_call(self, call: Rpc) -> None:
+        try:
+            answer = await self._answer(call)
+        except Exception:
+            log.exception("call %s", call.method)
+            answer = Rsp(session=call.session, id=call.id, ok=False, error="the worker failed")
+        if answer is not None:
+            try:
+                self._say("rsp", answer)
+            except codec.TooLargeError as error:
+                self._say("rsp", Rsp(session=call.session, id=call.id, ok=False, error=str(error)))
 
     # --- what goes out ---
 
@@ -330,7 +403,7 @@ class Uplink:
                 quiet_s, self._quiet_s = self._quiet_s, 0.0
                 await self._next_turn(self._random.uniform(0.5, 1.0) * quiet_s)
                 continue
-            self._say(topics.up(self._identity.worker, "hello"), self._hello(up.session))
+            self._say("hello", self._hello(up.session))
             attempt += 1
             await self._next_turn(1.0 + full_jitter(attempt, *_HELLO_AGAIN_S, self._random))
         if self._up is up:
@@ -338,6 +411,7 @@ class Uplink:
 
     def _hello(self, session: str) -> Hello:
         epochs, more = self._outbox.held()
+        evidence = min(_EVIDENCE, MAX_EPOCHS - len(epochs))
         return Hello(
             worker=self._identity.worker,
             instance=self._identity.instance,
@@ -348,8 +422,10 @@ class Uplink:
             software=f"forecourt {version('forecourt')}",
             clock=self._reading(),
             desired=self._desired.known(),
-            epochs=epochs,
+            epochs=[*epochs, *self._outbox.drained(0, evidence)],
             epochs_more=more,
+            observed=observed.digest_of(self._report().items),
+            challenge=self._challenge,
         )
 
     async def _drain(self) -> None:
@@ -358,56 +434,12 @@ class Uplink:
             async with asyncio.timeout(1.0):
                 await self._stored.wait()
         self._stored.clear()
-        self._give_up_waiting()
-        session = self._session
-        if session is not None:
-            for lane in LANES:
-                while len(session.lanes[lane].in_flight) < session.window:
-                    if not self._send_next(session, lane):
-                        break
-
-    def _give_up_waiting(self) -> None:
-        """An ack that does not come: send again from what the center is known to have."""
-        if self._session is None:
+        session, up = self._session, self._up
+        if session is None or up is None:
             return
-        now_s = self._clock.monotonic_s()
-        for state in self._session.lanes.values():
-            if state.in_flight and state.in_flight[0].due_s < now_s:
-                log.warning("no ack within %.0f s; sending again", self._ack_within_s)
-                state.in_flight.clear()
-                state.sent.clear()
-
-    def _send_next(self, session: _Session, lane: Lane) -> bool:
-        """The next batch of a lane, newest epoch first. False if there is none or no way."""
-        state = session.lanes[lane]
-        for epoch, acked, high in self._outbox.undrained(lane):
-            after = state.sent.get(epoch, acked)
-            if after >= high:
-                continue
-            part = self._outbox.slice(epoch, lane, after, _BATCH_BYTES)
-            if part is None:
-                continue
-            late_until = session.late_until.get((epoch, lane), 0)
-            backfill = part.first <= late_until
-            events = part.events[: late_until - part.first + 1] if backfill else part.events
-            batch = Batch(
-                session=session.session,
-                fence=session.fence,
-                epoch=epoch,
-                lane=lane,
-                first=part.first,
-                events=[msgspec.Raw(body) for body in events],
-                gaps=list(part.gaps),
-                backfill=backfill,
-            )
-            if not self._say(topics.events(self._identity.worker, lane), batch):
-                return False
-            last = part.first + len(events) - 1
-            state.sent[epoch] = last
-            due_s = self._clock.monotonic_s() + self._ack_within_s
-            state.in_flight.append(_Sent(epoch, last, due_s))
-            return True
-        return False
+        session.sender.send()
+        if session.sender.deaf:
+            self._link.drop(up.connection, "the center does not answer on it")
 
     async def _beat(self) -> None:
         session = self._session
@@ -416,12 +448,10 @@ class Uplink:
             # The document that follows a welcome is on its way: a beat now would ask for it again.
             await self._next_turn(self._random.uniform(0.5, 1.0))
             return
+        epoch, high = self._outbox.high()
         report = self._report()
-        self._beats += 1
-        if self._beats % _OBSERVED_EVERY_BEATS == 0:
-            self._changed.set()
         self._say(
-            topics.up(self._identity.worker, "hb"),
+            "hb",
             Heartbeat(
                 session=session.session,
                 fence=session.fence,
@@ -430,6 +460,10 @@ class Uplink:
                 pending=self._outbox.pending(),
                 shed=self._outbox.shed,
                 streams=list(report.streams),
+                observed=observed.digest_of(report.items),
+                epoch=epoch,
+                high={str(lane): high[lane] for lane in LANES} if epoch else {},
+                backlog=session.sender.backlog,
             ),
         )
         await self._next_turn(session.heartbeat_s * self._random.uniform(0.9, 1.1))
@@ -441,32 +475,39 @@ class Uplink:
         session = self._session
         if session is None:
             return
-        report = self._report()
-        for most in _REASONS_UP_TO:
-            items = [_briefly(item, most) for item in report.items]
-            known = self._desired.known()
-            observed = Observed(session=session.session, desired=known, items=items)
-            try:
-                self._say(topics.up(self._identity.worker, "observed"), observed)
-            except codec.TooLargeError as error:
-                log.warning("%s; saying it with shorter reasons", error)
-            else:
-                return
+        items = self._report().items
+        if self._say_observed(session, self._told.news(items)):
+            self._told.tell(items)
 
-    def _say(self, topic: str, message: Hello | Batch | Observed | Heartbeat | Bye) -> bool:
+    def _say_observed(self, session: _Session, items: list[ItemObserved]) -> bool:
+        """Say it in as many messages as it takes. False if there is no way."""
+        if not items:
+            return True
+        said = Observed(session=session.session, desired=self._desired.known(), items=items)
+        try:
+            return self._say("observed", said)
+        except codec.TooLargeError:
+            half = len(items) // 2
+            return self._say_observed(session, items[:half]) and self._say_observed(
+                session, items[half:]
+            )
+
+    def _say(
+        self,
+        channel: topics.UpChannel,
+        message: Hello | Observed | Heartbeat | Bye | Rsp,
+    ) -> bool:
+        """Raises codec.TooLargeError."""
+        return self._publish(channel, codec.encode(message))
+
+    def _publish(self, channel: topics.UpChannel, payload: bytes) -> bool:
         if self._up is None:
             return False
-        return self._link.publish(self._up.connection, topic, codec.encode(message))
+        topic = topics.up(self._identity.worker, channel)
+        return self._link.publish(self._up.connection, topic, payload)
 
     def _reading(self) -> ClockReading:
         return ClockReading(wall_ms=self._clock.wall_ms(), boot_ms=self._clock.boot_ms())
-
-
-def _briefly(item: ItemObserved, most: int) -> ItemObserved:
-    """The item with at most so many characters of its reason."""
-    if len(item.reason) <= most:
-        return item
-    return msgspec.structs.replace(item, reason=item.reason[:most])
 
 
 async def _forever(step: Callable[[], Awaitable[None]]) -> None:

@@ -81,8 +81,8 @@ class Terms:
 
 
 class Connection:
-    """Use it once. `publish`, `ack`, `wake` and `sizes` may be called from any thread; all else,
-    and with it every call into paho, belongs to the thread that calls `run`.
+    """Use it once. `publish`, `ack`, `drop`, `wake` and `sizes` may be called from any thread; all
+    else, and with it every call into paho, belongs to the thread that calls `run`.
     """
 
     def __init__(self, number: int, broker: Broker, version: MqttVersion, terms: Terms) -> None:
@@ -106,6 +106,7 @@ class Connection:
         self._window = terms.max_inflight
         self._limit_bytes = MAX_PACKET_BYTES
         self._lost_messages = 0
+        self._dropped = ""  # why somebody wants it to end
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
@@ -140,6 +141,11 @@ class Connection:
             self._acks.append(mid)
         self.wake()
         return True
+
+    def drop(self, reason: str) -> None:
+        """End this connection: whoever uses it finds nobody on the other side."""
+        self._dropped = reason
+        self.wake()
 
     def wake(self) -> None:
         """Interrupt the poll. A full pipe wakes already, and a closed one has nobody to wake."""
@@ -256,6 +262,8 @@ class Connection:
             handed_over = self._publishes or self._acks or self._in_flight
             if not self.up or not handed_over or now >= flush_until:
                 return "stopped"
+        if self._dropped:
+            return self._dropped
         if not self.up and now >= up_by:
             missing = "SUBACK" if self.answered else "CONNACK"
             return f"no {missing} within {self._terms.connect_timeout_s:g} s"

@@ -83,6 +83,7 @@ class Link(threading.Thread):
         self._counts: Counter[str] = Counter()
         self._counts_lock = threading.Lock()
         self._attempt: Connection | None = None
+        self._dropped = 0  # the connection that was ended by `drop`
         self._heard_at = time.monotonic()
         self._stopping = threading.Event()
         self._flush_until: float | None = None  # monotonic
@@ -145,6 +146,13 @@ class Link(threading.Thread):
         current = self._current(message.connection)
         if current is None or not current.ack(message.mid):
             self._count("dropped_stale")
+
+    def drop(self, connection: int, reason: str) -> None:
+        """End a connection on which nobody answers, and go on to the next broker."""
+        current = self._current(connection)
+        if current is not None:
+            self._dropped = connection
+            current.drop(reason)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Send what was handed over, DISCONNECT (so the will is not sent) and end the thread.
@@ -232,7 +240,8 @@ class Link(threading.Thread):
             return True
         unanswered = asked_v5 and attempt.reached and not attempt.answered
         self._try_older = self._at if unanswered else None
-        if attempt.up_at is None and not unanswered:
+        useless = attempt.up_at is None or attempt.number == self._dropped
+        if useless and not unanswered:
             self._at = (self._at + 1) % len(self._brokers)
         return False
 
