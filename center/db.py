@@ -55,7 +55,7 @@ _WRITER_PRAGMAS = ("synchronous=FULL", "journal_mode=WAL", f"journal_size_limit=
 _LOCK_TIMEOUT_MS = 10_000
 _STATEMENT_TIMEOUT_MS = 30_000
 _IDLE_TIMEOUT_MS = 60_000
-"""A transaction that says nothing for so long is ended by the server, with the rows that it holds."""
+"""The server ends a transaction that says nothing for so long: it may hold rows."""
 _POOL_SIZE, _POOL_OVERFLOW = 4, 8
 """Of writing and of reading connections each: a center holds at most 24."""
 _CONNECTING = {
@@ -296,7 +296,7 @@ def _unnest_sql(
     quote = dialect.identifier_preparer.quote
     arrays = (f"%b::{table.c[name].type.compile(dialect)}[]" for name in columns)
     return (
-        f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "
+        f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608 - names from tables.py
         f"SELECT * FROM unnest({', '.join(arrays)}) "
         f"ON CONFLICT ({', '.join(map(quote, key))}) DO NOTHING"
     )

@@ -13,13 +13,25 @@ from fastapi import FastAPI
 from center.app import build
 from tests.parts.brokers import BrokerHandle, embedded, mosquitto
 from tests.parts.centers import Rig, rig
+from tests.parts.postgres import Postgres
 from tests.waiting import wait_for
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """A migrated database of each sort; None is SQLite in the center's folder."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server: Postgres = request.getfixturevalue("postgres_server")
+    with server.database() as url:
+        yield url
+
+
 @pytest.fixture
-def center(tmp_path: Path) -> Iterator[Rig]:
+def center(tmp_path: Path, database_url: str | None) -> Iterator[Rig]:
     """A center's parts over a real database, without threads and broker."""
-    with rig(tmp_path / "center") as made:
+    with rig(tmp_path / "center", url=database_url) as made:
         yield made
 
 

@@ -1,6 +1,5 @@
 """`check`: silent on a sound database, and pointing at each kind of damage."""
 
-import sqlite3
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +7,7 @@ from sqlalchemy import Connection, delete, text, update
 
 from center import check
 from center.tables import desired, desired_items, events, gaps, meta, tasks, watermarks
-from tests.parts.centers import Rig, furnish
+from tests.parts.centers import SQLITE_ONLY, Rig, furnish
 from tests.parts.workers import Voice, crossing, crossings
 from wire.events import Gap
 
@@ -76,22 +75,36 @@ def test_damage_is_found(center: Rig, damage: Damage, invariant: str, hint: str)
     assert all(one.do for one in findings)
 
 
+STORE_TWICE = {
+    "sqlite": (
+        "CREATE TABLE copied AS SELECT * FROM events",
+        "INSERT INTO copied SELECT * FROM events WHERE seq = 2 AND lane = 'bulk'",
+        "DROP TABLE open_incidents",
+        "CREATE TABLE open_incidents (worker, incident)",
+        "DROP TABLE events",
+        "ALTER TABLE copied RENAME TO events",
+    ),
+    "postgresql": (
+        "ALTER TABLE events DROP CONSTRAINT uq_events_worker_epoch_lane_seq",
+        "CREATE TEMP TABLE copied ON COMMIT DROP AS"
+        " SELECT * FROM events WHERE seq = 2 AND lane = 'bulk'",
+        "UPDATE copied SET id = 1000",
+        "INSERT INTO events SELECT * FROM copied",
+    ),
+}
+
+
 def test_an_event_stored_twice_is_found(center: Rig) -> None:
     """I2, where the table's own constraint was lost."""
     fill(center)
-    center.database.close()
-    with sqlite3.connect(center.folder / "center.db") as raw:
-        raw.executescript(
-            "CREATE TABLE copied AS SELECT * FROM events;"
-            "INSERT INTO copied SELECT * FROM events WHERE seq = 2 AND lane = 'bulk';"
-            "DROP TABLE open_incidents; CREATE TABLE open_incidents (worker, incident);"
-            "DROP TABLE events; ALTER TABLE copied RENAME TO events;"
-        )
-    raw.close()
+    with center.database.transaction() as connection:
+        for statement in STORE_TWICE[connection.dialect.name]:
+            connection.execute(text(statement))
     kinds = {(invariant, what.partition(":")[0]) for invariant, what in found(center)}
     assert ("I2", "an event is stored twice") in kinds
 
 
+@SQLITE_ONLY
 def test_a_damaged_file_is_found(center: Rig) -> None:
     """Bytes that changed under the database are told as damage."""
     fill(center)

@@ -8,6 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
+from sqlalchemy import make_url
+
 from center import auth, db
 from center.auth import Throttle
 from center.db import Database
@@ -22,6 +25,8 @@ from wire.messages import Down, Up
 from wire.topics import DownTopic, UpChannel
 
 START_MS = 1_800_000_000_000
+SQLITE_ONLY = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For tests of the fixture `center` that are about the file itself."""
 
 
 @dataclass
@@ -124,11 +129,12 @@ def _migrated() -> bytes:
 
 
 @contextmanager
-def rig(folder: Path, heartbeat_s: float = 10.0) -> Iterator[Rig]:
-    """A center over a real database in `folder`."""
+def rig(folder: Path, heartbeat_s: float = 10.0, url: str | None = None) -> Iterator[Rig]:
+    """A center over a real database: in `folder`, or the migrated one at `url`."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / db.FILE_NAME).write_bytes(_migrated())
-    database = db.open_sqlite(folder)
+    if url is None:
+        (folder / db.FILE_NAME).write_bytes(_migrated())
+    database = db.open_database(folder, None if url is None else make_url(url))
     clock, link, metrics, bell = SimulatedClock(), RecordingLink(), Metrics(), Bell()
     woken: list[str] = []
     downlink = Downlink(database, link, clock, Terms(heartbeat_s=heartbeat_s), metrics)
