@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from wire import specs
 from wire.link import Broker
 
 PREFIX = "FORECOURT_CENTER_"
@@ -45,6 +46,59 @@ def _address(value: object) -> object:
 
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 
+_DATABASE_OPTIONS = {
+    "host", "passfile", "sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs",
+}  # fmt: skip
+
+
+def database_url(text: str) -> URL:
+    """Read `postgresql://[user[:password]@]host[:port]/name[?sslmode=...]`.
+
+    Raises ValueError with a text that quotes nothing of it, as its password may be anywhere.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise _bad_database("it cannot be read") from None
+    if url.drivername not in ("postgresql", "postgres"):
+        raise _bad_database("it must begin with postgresql://")
+    if not url.database:
+        raise _bad_database("it names no database")
+    if not url.host and "host" not in url.query:
+        raise _bad_database("it names no host")
+    if not _DATABASE_OPTIONS.issuperset(url.query):
+        raise _bad_database(f"the only options are {', '.join(sorted(_DATABASE_OPTIONS))}")
+    return url
+
+
+def _bad_database(problem: str) -> ValueError:
+    return ValueError(
+        f"cannot read the database's URL: {problem}; expected "
+        "postgresql://user:password@host:5432/name, with / ? # @ : % in user and password "
+        "percent-encoded"
+    )
+
+
+def _database(text: str) -> str:
+    database_url(text)
+    return text
+
+
+def _several(value: object) -> object:
+    """One word stands for a list of one, words with spaces between them for a longer one."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _broker(url: str) -> str:
+    Broker.parse(url)
+    return url
+
+
+def _announced(url: str) -> str:
+    if Broker.parse(url).username is not None:
+        raise ValueError("it is told to every worker: leave user and password out")
+    return url
+
 
 class ServeConfig(BaseModel):
     """The options of `serve`."""
@@ -52,37 +106,39 @@ class ServeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
+    database: Annotated[str, AfterValidator(_database)] | None = Field(None, repr=False)
     listen: ListenAddress = Address(host="127.0.0.1", port=8080)
-    broker: str | None = None
+    broker: Annotated[
+        tuple[Annotated[str, AfterValidator(_broker)], ...], BeforeValidator(_several)
+    ] = Field((), repr=False)
     embedded_broker: ListenAddress | None = None
+    announce_broker: Annotated[
+        tuple[Annotated[str, AfterValidator(_announced)], ...], BeforeValidator(_several)
+    ] = ()
     admin_token_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     heartbeat_s: Annotated[float, Field(ge=0.2, le=3600)] = 60.0
     window: Annotated[int, Field(ge=1, le=64)] = 4
+    page_within: specs.Seconds = 900.0
 
 
 def load(
     flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None
 ) -> ServeConfig:
-    """The options; a flag that is None was not given. Raises ConfigError."""
+    """The options; a flag that is None or empty was not given. Raises ConfigError."""
     values: dict[str, Any] = {} if file is None else _read(file)
     for name in ServeConfig.model_fields:
         if PREFIX + name.upper() in environ:
             values[name] = environ[PREFIX + name.upper()]
-    values.update({name: value for name, value in flags.items() if value is not None})
+    values.update({name: value for name, value in flags.items() if value not in (None, [])})
     try:
         config = ServeConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(found) for found in error.errors())) from None
-    if (config.broker is None) == (config.embedded_broker is None):
+    if bool(config.broker) == (config.embedded_broker is not None):
         raise ConfigError(
             "name the broker with either --broker mqtt://HOST:PORT or --embedded-broker HOST:PORT"
         )
-    if config.broker is not None:
-        try:
-            Broker.parse(config.broker)
-        except ValueError as error:
-            raise ConfigError(f"broker: {error}") from None
     return config
 
 

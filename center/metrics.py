@@ -25,6 +25,10 @@ HELP = {
     "rewinds_total": "batches that left a hole",
     "messages_discarded_total": "messages given up by the center; workers send them again",
     "database_retries_total": "times that the database could not do it at once",
+    "notifications_late_total": "alarms that came too late to page",
+    "notifications_sent_total": "posts that a webhook took",
+    "notifications_retried_total": "posts that failed and are tried again",
+    "notifications_dead_total": "deliveries that were given up",
 }
 
 LINK_COUNTERS = {

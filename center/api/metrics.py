@@ -7,7 +7,7 @@ from typing import get_args
 from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
-from center import events, presence
+from center import events, notify, presence
 from center.api.doors import bearer
 from center.desk import AtDesk, Desk
 from center.metrics import HELP, LINK_COUNTERS, LINK_GAUGES, exposition
@@ -34,6 +34,7 @@ def _gauges(desk: Desk, link: Mapping[str, float]) -> Iterator[tuple[str, str, f
     with desk.database.reading() as connection:
         heard = list(presence.of_workers(connection))
         last_id = events.last_id(connection)
+        told, oldest_ms = notify.waiting(connection)
     states = Counter(one.state(now_ms, desk.heartbeat_s) for one in heard)
     for state in get_args(presence.State):
         yield f'workers{{state="{state}"}}', "registered workers by state", states[state]
@@ -41,6 +42,9 @@ def _gauges(desk: Desk, link: Mapping[str, float]) -> Iterator[tuple[str, str, f
         pending = sum(getattr(one, f"pending_{lane}") for one in heard)
         yield f'workers_pending_events{{lane="{lane}"}}', "events waiting at workers", pending
     yield "last_event_id", "id of the event that was stored last", last_id
+    yield "notifications_waiting", "alarms that somebody is still to be told of", told
+    age_s = 0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000
+    yield "notifications_oldest_waiting_s", "seconds since the oldest of them came", age_s
     for name, waiting in desk.waiting().items():
         yield f'waiting_messages{{queue="{name}"}}', "messages waiting in this process", waiting
     for name, text in LINK_GAUGES.items():
