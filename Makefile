@@ -39,6 +39,10 @@ demo: $(STAMP) ## Run the main job; VIDEO=<file or rtsp url> MODEL=<onnx> for on
 test: $(STAMP) parts lint ## Run every check that CI runs
 	$(BIN)/python -m pytest
 
+.PHONY: faults
+faults: $(STAMP) parts ## Run the long loops of faults (an hour); `make test` runs the short ones
+	$(BIN)/python -m pytest tests/faults -m soak
+
 .PHONY: parts
 parts: ## Install the real parts of the tests (Mosquitto, Chromium, an RTSP server) where allowed
 	@bash tests/parts/install.sh parts
@@ -65,4 +69,4 @@ lock: ## Resolve the dependencies anew, with hashes, for every Python and machin
 
 .PHONY: clean
 clean: ## Remove what was built here, and the demo's data
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
+	rm -rf $(VENV) .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results

@@ -44,6 +44,11 @@ class Process:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """kill -9, as a power cut would."""
         self._end(signal.SIGKILL)

@@ -1,0 +1,103 @@
+"""kill -9 of each process, again and again: what was confirmed arrives once, and nothing else is
+missing below a watermark. The long loops are `make faults`.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults import rig
+from tests.faults.rig import House, Station
+from tests.waiting import wait_for
+
+EVENTS = 100
+SOAK_ROUNDS = 200
+
+
+def _round(house: House, station: Station, rng: random.Random, victim: str) -> None:
+    """At least `EVENTS` events; in their midst one process dies and comes back."""
+    before = station.status()["generated"]
+    station.change(rate=200.0)
+    station.generated(before + rng.randrange(EVENTS))
+    if victim == "worker":
+        station.kill()
+        station.start()
+        before = 0
+    elif victim == "center":
+        house.center.process.kill()
+        house.center.start()
+    else:
+        house.broker.kill()
+        house.broker.start()
+    station.generated(before + EVENTS)
+
+
+def _kill_loop(house: House, name: str, seed: int, victims: list[str]) -> None:
+    rng = random.Random(seed)
+    with house.station(name, seed=0, burst=5, rate=200.0) as station:
+        station.online()
+        for victim in victims:
+            _round(house, station, rng, victim)
+        station.drained(60)
+        verdict = house.verdict(station)
+        assert verdict.clean, verdict
+        assert verdict.given_up == {}
+        assert verdict.confirmed >= EVENTS * len(victims)
+        station.stop()
+        station.check()
+
+
+@pytest.mark.parametrize("victim", ["worker", "broker"])
+def test_one_process_dies_again_and_again(house: House, victim: str) -> None:
+    """I1, I2, I3, I4: kill -9 in the midst of events loses and doubles nothing."""
+    _kill_loop(house, f"kill-{victim}", 1, [victim] * 3)
+
+
+def test_a_worker_dies_while_nobody_listens(house: House) -> None:
+    """I1, I2: lives that ended without ever reaching the center are told by the next one."""
+    with house.station("kill-alone", seed=0, burst=5, rate=200.0) as station:
+        station.network.refusing = True
+        station.network.reset()
+        for _ in range(3):
+            station.kill()
+            station.start()
+            station.generated(EVENTS)
+        station.network.heal()
+        station.drained()
+        verdict = house.verdict(station)
+        assert verdict.clean, verdict
+        assert verdict.confirmed >= 3 * EVENTS
+
+
+@pytest.mark.parametrize("point", ["before-commit", "after-commit", "after-ack"])
+def test_a_center_dies_at_its_worst_moments(house: House, point: str) -> None:
+    """I1, I2, I3: a center that dies before its commit, before or behind its ack, loses nothing."""
+    with house.station(f"die-{point}", start=False, burst=5, limit=EVENTS) as station:
+        house.restart_center("--die", f"{point}:3")
+        station.start()
+        station.online()
+        station.change(rate=40.0)
+        station.generated(EVENTS)
+        wait_for(lambda: not house.center.process.alive, rig.PATIENCE_S, "the center dies")
+        house.restart_center()
+        station.drained()
+        verdict = house.verdict(station)
+        assert verdict.clean, verdict
+        assert verdict.stored == EVENTS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("victim", ["worker", "center", "broker", "any"])
+def test_kill_loops(tmp_path: Path, victim: str) -> None:
+    """I1, I2, I3, I4: 200 rounds of kill -9 with a hundred events each."""
+    rng = random.Random(2)
+    victims = [
+        rng.choice(["worker", "center", "broker"]) if victim == "any" else victim
+        for _ in range(SOAK_ROUNDS)
+    ]
+    with rig.house(tmp_path) as house:
+        _kill_loop(house, f"soak-{victim}", 3, victims)
+        house.center.process.stop()
+        house.check()
