@@ -4,6 +4,7 @@ Everything that an operator edits later lives in the center. Flags win over the 
 over the file; a key that nobody knows is an error.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,11 +74,21 @@ class Config(BaseModel):
         """The brokers' addresses."""
         return tuple(Broker.parse(url) for url in self.broker)
 
+    def shown(self) -> dict[str, Any]:
+        """All of it as JSON, for people: brokers without their passwords."""
+        shown = self.model_dump(mode="json")
+        return {**shown, "broker": [str(broker) for broker in self.brokers]}
+
     @property
     def display_address(self) -> tuple[str, int]:
         """Host and port of the display; port 0 is any free one."""
         host, _, port = self.display.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+def inherited() -> dict[str, str]:
+    """The environment for a child, without our own options: a broker's URL may hold a password."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("FORECOURT_EDGE_")}
 
 
 def load(file: Path | None, given: Mapping[str, object]) -> Config:

@@ -7,7 +7,7 @@ must stay small. Not here: what either does about a message (shards, shard).
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from edge.reconcile import Action
+from edge.reconcile import Action, StreamKey
 from wire.messages import ItemObserved, StreamHealth
 
 
@@ -39,6 +39,17 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Show:
+    """Agent to shard: send the next picture of a stream, answered by number."""
+
+    number: int
+    key: StreamKey
+    width: int
+    """The most that it may be wide, in pixels."""
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Agent to shard: end open incidents as interrupted, then stop."""
 
@@ -62,10 +73,27 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """Shard to agent: the picture that was asked for, or in `error` why there is none."""
+
+    number: int
+    jpeg: bytes = b""
+    width: int = 0
+    height: int = 0
+    t_ms: int = 0
+    """Its wall time, UTC."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Shard to agent: everything was said and stored."""
 
 
-ToShard = Settings | Apply | Stored | Finish
-ToAgent = Happened | Beat | Finished
+class PictureError(Exception):
+    """Why there is no live picture of a stream, and what to do."""
+
+
+ToShard = Settings | Apply | Stored | Show | Finish
+ToAgent = Happened | Beat | Shown | Finished
 Pipe = Connection

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from edge.analysis import Analysis
@@ -26,6 +27,8 @@ _BACKOFF_S = (0.5, 30.0)
 _STEADY_AFTER_S = 30.0
 _STEP_S = 0.04
 """Stream time never falls back: a camera may send kept pictures first, and so run ahead."""
+_MAX_WAITING = 4
+"""Who waits for a stream's next picture; the one who has waited longest is given up first."""
 _HANGS_AFTER_S = 45.0
 """Longer than opening and reading may take: then something does not come back."""
 SUSPEND_AFTER_S = 5.0
@@ -172,6 +175,7 @@ class Reader(threading.Thread):
         self.coverage = Coverage(clock)
         self.rates = Rates(at_s=clock.monotonic_s())
         self._analyses: tuple[Analysis, ...] = ()
+        self._waiting: deque[Callable[[Frame], None]] = deque(maxlen=_MAX_WAITING)
         self._desk = desk
         self._clock = clock
         self._on_dark = on_dark
@@ -185,6 +189,10 @@ class Reader(threading.Thread):
     def watch_with(self, analyses: tuple[Analysis, ...]) -> None:
         """From the next frame on, these analyses decide what is due."""
         self._analyses = analyses
+
+    def show(self, to: Callable[[Frame], None]) -> None:
+        """Have the analyst give the next picture to somebody, whether it is due or not."""
+        self._waiting.append(to)
 
     def stop(self) -> None:
         """Stop reading; the thread ends at its next packet or deadline."""
@@ -217,6 +225,8 @@ class Reader(threading.Thread):
             self.state, self.error = "running", ""
             self._seen_s = self._clock.monotonic_s()
             self._stream_s = frame.pts_s + _STEP_S
+            while self._waiting:
+                self._desk.errand(partial(self._waiting.popleft(), frame))
             due = tuple(analysis for analysis in self._analyses if analysis.due(frame))
             if due:
                 missed = self._desk.put(Look(self, frame, due))

@@ -26,9 +26,22 @@ import msgspec
 
 from edge.analysis import Analysis
 from edge.clock import Clock, SystemClock
-from edge.pipe import Apply, Beat, Finish, Finished, Happened, Pipe, Settings, Stored
+from edge.pipe import (
+    Apply,
+    Beat,
+    Finish,
+    Finished,
+    Happened,
+    Pipe,
+    Settings,
+    Show,
+    Shown,
+    Stored,
+)
 from edge.reader import Desk, Look, Reader, TaskStatus
 from edge.reconcile import Start, Stop, StreamKey, TaskWork, Update
+from edge.video.decode import Frame
+from edge.video.jpeg import JpegError, jpeg
 from edge.vision.detect import Detections, Detector
 from edge.vision.manifest import ModelError, find
 from wire.events import Event, encode_event
@@ -72,7 +85,7 @@ class Outgoing:
         with self._answered:
             return self._answered.wait_for(lambda: not self._unanswered, timeout_s)
 
-    def send(self, message: Happened | Beat | Finished) -> None:
+    def send(self, message: Happened | Beat | Shown | Finished) -> None:
         """Send one message whole."""
         with self._sending:
             self._pipe.send(message)
@@ -103,6 +116,8 @@ class Shard:
                         self._apply(action)
                 case Stored(number):
                     self._outgoing.stored(number)
+                case Show() as asked:
+                    self._show(asked)
                 case Finish():
                     threading.Thread(target=self._finish, name="finish", daemon=True).start()
 
@@ -222,6 +237,27 @@ class Shard:
             msgspec.structs.replace(event, boot=boot, boot_ms=event.t_ms + offset_ms)
             for event in events
         )
+
+    # --- a live picture ---
+
+    def _show(self, asked: Show) -> None:
+        """Whoever asks is answered by the stream's next picture; the agent bounds the wait."""
+        reader = self._readers.get(asked.key)
+        if reader is not None:
+            reader.show(partial(self._shown, asked))
+        else:
+            self._outgoing.send(Shown(asked.number, error="the stream has just been stopped"))
+
+    def _shown(self, asked: Show, frame: Frame) -> None:
+        """On the analyst's thread, between two looks: scalers are not made for two threads."""
+        try:
+            made = jpeg(frame, asked.width, asked.max_bytes)
+        except Exception as error:  # whatever it is, the analyst goes on
+            told = str(error) if isinstance(error, JpegError) else "its picture cannot be encoded"
+            log.warning("a picture of %s/%s: %s", asked.key.camera, asked.key.stream, error)
+            self._outgoing.send(Shown(asked.number, error=told))
+            return
+        self._outgoing.send(Shown(asked.number, made.data, made.width, made.height, frame.t_ms))
 
     # --- beats and the end ---
 

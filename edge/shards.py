@@ -8,8 +8,8 @@ beating is ended and started again with the same streams; nothing else of the wo
 """
 
 import asyncio
+import itertools
 import logging
-import os
 import queue
 import random
 import socket
@@ -26,14 +26,18 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from edge.clock import Clock
+from edge.config import inherited
 from edge.pipe import (
     Apply,
     Beat,
     Finish,
     Finished,
     Happened,
+    PictureError,
     Pipe,
     Settings,
+    Show,
+    Shown,
     Stored,
     ToAgent,
     ToShard,
@@ -51,6 +55,8 @@ _RESTART_S = (0.2, 30.0)
 _STEADY_AFTER_S = 60.0
 _STORE_AGAIN_AFTER_S = 1.0
 _FINISH_WITHIN_S = 6.0
+_PICTURE_WITHIN_S = 8.0
+"""A stream that is decoded seldom may have its next picture only so much later."""
 _INBOX = 256
 _OUTGOING = 1000
 
@@ -70,7 +76,7 @@ class _Process:
                 [sys.executable, "-m", "edge.shard", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**_inherited(), "OMP_NUM_THREADS": str(threads)},
+                env={**inherited(), "OMP_NUM_THREADS": str(threads)},
             )
         self._pipe: Pipe = Connection(ours.detach())
         self._loop = asyncio.get_running_loop()
@@ -122,11 +128,6 @@ class _Process:
         self._child.wait()
 
 
-def _inherited() -> dict[str, str]:
-    """The environment without this program's own options: a broker's URL may hold a password."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("FORECOURT_EDGE_")}
-
-
 @dataclass
 class _Shard:
     """What one decode process runs, whether it lives just now or not."""
@@ -158,6 +159,8 @@ class Shards:
         self._clock = clock
         self._on_change = on_change
         self._shards = [_Shard(number) for number in range(count)]
+        self._asked: dict[int, asyncio.Future[Shown]] = {}
+        self._numbers = itertools.count(1)
         self._finishing = asyncio.Event()
         self._finish_by_s = 0.0
         self._random = random.Random()
@@ -195,6 +198,30 @@ class Shards:
                     health or StreamHealth(camera=key.camera, stream=key.stream, state="opening")
                 )
         return found
+
+    async def picture(self, key: StreamKey, width: int, max_bytes: int) -> Shown:
+        """A running stream's next picture. Raises PictureError; who asks bounds how many wait."""
+        shard = next((s for s in self._shards if key in s.running), None)
+        if shard is None:
+            raise PictureError("no task watches this stream, so nothing decodes it; probe opens it")
+        health = next(s for s in self.streams() if (s.camera, s.stream) == (key.camera, key.stream))
+        if health.state != "running" or shard.process is None:
+            reason = health.error or "it is being opened; try again in a moment"
+            raise PictureError(f"the stream does not run: {reason}")
+        number = next(self._numbers)
+        answered: asyncio.Future[Shown] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answered
+        try:
+            shard.send(Show(number, key, width, max_bytes))
+            shown = await asyncio.wait_for(answered, _PICTURE_WITHIN_S)
+        except TimeoutError:
+            within = f"{_PICTURE_WITHIN_S:g} s"
+            raise PictureError(f"the stream gave no picture within {within}; try again") from None
+        finally:
+            del self._asked[number]
+        if shown.error:
+            raise PictureError(shown.error)
+        return shown
 
     def tasks(self) -> list[ItemObserved]:
         """The state of every task that a shard was given."""
@@ -290,6 +317,10 @@ class Shards:
                     process.send(Stored(number))
                 case Beat() as beat:
                     self._note(shard, beat)
+                case Shown() as shown:
+                    asked = self._asked.get(shown.number)
+                    if asked is not None and not asked.done():
+                        asked.set_result(shown)
                 case Finished():
                     return False
                 case None:

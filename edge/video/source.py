@@ -144,10 +144,15 @@ def is_recording(stream: specs.Stream) -> bool:
 
 
 def open_container(
-    stream: specs.Stream, open_timeout_s: float, read_timeout_s: float
+    stream: specs.Stream, open_timeout_s: float, read_timeout_s: float, *, media: str = "video"
 ) -> av.container.InputContainer:
-    """Open a stream with FFmpeg. Raises SourceError, also after `open_timeout_s` of silence."""
+    """Open a stream with FFmpeg. Raises SourceError, also after `open_timeout_s` of silence.
+
+    `media` is what an RTSP camera is asked for: `video`, or `video+audio`.
+    """
     address, options = _address(stream)
+    if "allowed_media_types" in options:
+        options["allowed_media_types"] = media
     began_s = _CLOCK.monotonic_s()
     try:
         return av.open(

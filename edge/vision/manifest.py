@@ -8,12 +8,16 @@ if its output does not fit.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from wire import manifest as described
 from wire.manifest import MANIFEST, MAX_MANIFEST_BYTES, Network
 from wire.specs import SpecError
+
+MAX_LISTED = 100
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -51,6 +55,14 @@ def find(models_dirs: Iterable[Path], name: str) -> Manifest:
     raise MissingModelError(
         f"model {name!r} is not in {looked}; put its folder there or correct the name"
     )
+
+
+def listed(models_dirs: Iterable[Path]) -> Iterator[Network]:
+    """What the folders' manifests say, the first `MAX_LISTED`; no network's file is read."""
+    tomls = (toml for folder in models_dirs for toml in sorted(folder.glob(f"*/{MANIFEST}")))
+    for toml in islice(tomls, MAX_LISTED):
+        with suppress(OSError, SpecError), toml.open("rb") as file:  # a task that wants it tells
+            yield described.parse(file.read(MAX_MANIFEST_BYTES + 1))
 
 
 def at(path: Path) -> Manifest:
