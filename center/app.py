@@ -4,7 +4,6 @@ Here: what is made, in which order it starts and ends. Not here: what the parts 
 around them (serving).
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -13,24 +12,37 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 
 from center import auth, db
-from center.api import cameras, errors, events, logins, metrics, stations, tasks, workers
+from center.api import (
+    calls,
+    cameras,
+    errors,
+    events,
+    logins,
+    metrics,
+    notifications,
+    stations,
+    tasks,
+    webhooks,
+    workers,
+)
 from center.api.doors import BodyLimit, Reader, bearer
 from center.api.shapes import REFUSALS, Sentence
 from center.broker import EmbeddedBroker
+from center.calls import Calls
 from center.clock import Clock
 from center.config import ServeConfig
 from center.console import app as console
 from center.desk import Desk
 from center.downlink import Downlink, Terms
 from center.ingest import Ingest
+from center.links import Links
 from center.live import Bell
 from center.metrics import Metrics
+from center.notifier import Notifier
 from wire import topics
-from wire.link import Broker, Down, Link, LinkEvent, Received, Up
+from wire.link import Broker, Down, LinkEvent, Received, Up
 
 API = "/api/v1"
-
-_log = logging.getLogger("forecourt.center")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,48 +52,52 @@ class Center:
     app: FastAPI
     desk: Desk
     broker_url: str
-    """Without credentials."""
+    """Of the first broker, without credentials."""
 
 
 @contextmanager
 def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
     """Open the database, bring its tables up to date, connect to the broker; end it all in order.
 
-    Raises one of `db.UNAVAILABLE`; OSError or ValueError if the embedded broker cannot listen.
+    Raises one of `db.UNAVAILABLE`; ValueError if the database cannot hold every text; OSError or
+    ValueError if the embedded broker cannot listen.
     """
     with ExitStack() as parts:
-        database = db.open_sqlite(config.data)
+        database = db.open_database(config.data, config.database_url)
         parts.callback(database.close)
         db.migrate(database)
-        broker = _broker(config, parts)
+        brokers = config.brokers or [_embedded_broker(config, parts)]
         counters, bell = Metrics(), Bell()
 
         def route(event: LinkEvent) -> None:
             match event:
-                case Received() if _is_batch(event.topic):
+                case Received() if _channel(event.topic).startswith("ev/"):
                     ingest.offer(event)
+                case Received() if _channel(event.topic) == "rsp":
+                    asking.offer(event)
                 case Received():
                     downlink.offer(event)
                 case Up():
-                    _log.info("connected to the broker %s", broker)
                     downlink.connected()
                 case Down():
-                    _log.warning("lost the broker %s: %s", broker, event.reason)
+                    pass  # who was told nothing says hello again
 
         # Few centers, many stations: a center may come back at once, and holds many unacknowledged.
-        link = Link(
-            [broker],
+        link = Links(
+            brokers,
             "center",
             [topics.ALL_UP],
             route,
             backoff_s=(0.5, 5.0),
             receive_window=200,
         )
+        asking = Calls(link, clock, counters)
         ingest = Ingest(database, link, clock, bell, counters)
         terms = Terms(heartbeat_s=config.heartbeat_s, window=config.window)
         downlink = Downlink(database, link, clock, terms, counters)
+        notifier = Notifier(database, clock, counters, config.page_within)
         parts.callback(link.stop, 1.0)
-        for part in (ingest, downlink):
+        for part in (ingest, downlink, notifier):
             part.start()
             parts.callback(part.stop, 1.0)
         link.start()
@@ -97,10 +113,11 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
             waiting=lambda: {"ingest": ingest.waiting, "downlink": downlink.waiting},
             strangers=downlink.strangers,
             link_stats=link.stats,
+            calls=asking,
         )
         app = build(desk)
         console.mount(app, desk)
-        yield Center(app, desk, str(replace(broker, username=None, password=None)))
+        yield Center(app, desk, str(replace(brokers[0], username=None, password=None)))
 
 
 def build(desk: Desk) -> FastAPI:
@@ -110,9 +127,10 @@ def build(desk: Desk) -> FastAPI:
     app.add_middleware(BodyLimit)
     errors.install(app)
     nouns = APIRouter(prefix=API, dependencies=[Depends(bearer)], responses=REFUSALS)
-    for noun in (stations, workers, cameras, tasks, events, logins):
+    for noun in (stations, workers, calls, cameras, tasks, events, notifications, webhooks, logins):
         nouns.include_router(noun.router)
     app.include_router(nouns)
+    app.include_router(calls.pictures, prefix=API, responses=REFUSALS)
     app.include_router(metrics.router, responses={401: {"model": Sentence}})
 
     @app.get("/healthz", tags=["health"])
@@ -127,10 +145,8 @@ def build(desk: Desk) -> FastAPI:
     return app
 
 
-def _broker(config: ServeConfig, parts: ExitStack) -> Broker:
-    if config.embedded_broker is None:
-        assert config.broker is not None, "config.load makes sure of one of the two"
-        return Broker.parse(config.broker)
+def _embedded_broker(config: ServeConfig, parts: ExitStack) -> Broker:
+    assert config.embedded_broker is not None, "config.load makes sure of one of the two"
     host = config.embedded_broker.host
     embedded = EmbeddedBroker()
     port = embedded.start(host, config.embedded_broker.port)
@@ -138,9 +154,10 @@ def _broker(config: ServeConfig, parts: ExitStack) -> Broker:
     return Broker(host=host, port=port)
 
 
-def _is_batch(topic: str) -> bool:
+def _channel(topic: str) -> str:
+    """On what a worker speaks; '' for what is not ours, which the downlink counts and logs."""
     try:
         parsed = topics.parse(topic)
     except ValueError:
-        return False  # the downlink counts and logs what is not ours
-    return isinstance(parsed, topics.UpTopic) and parsed.channel.startswith("ev/")
+        return ""
+    return parsed.channel if isinstance(parsed, topics.UpTopic) else ""

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from wire import specs
 from wire.link import Broker
@@ -120,6 +122,16 @@ class ServeConfig(BaseModel):
     heartbeat_s: Annotated[float, Field(ge=0.2, le=3600)] = 60.0
     window: Annotated[int, Field(ge=1, le=64)] = 4
     page_within: specs.Seconds = 900.0
+
+    @property
+    def database_url(self) -> URL | None:
+        """The address of a PostgreSQL database; None: SQLite in the data folder."""
+        return None if self.database is None else database_url(self.database)
+
+    @property
+    def brokers(self) -> tuple[Broker, ...]:
+        """The brokers' addresses; none: the embedded one."""
+        return tuple(map(Broker.parse, self.broker))
 
 
 def load(

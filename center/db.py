@@ -210,11 +210,13 @@ def generation(connection: Connection) -> int:
     return int(connection.execute(select(meta.c.generation)).scalar_one())
 
 
-def renew_generation(connection: Connection) -> int:
-    """Begin a new life: what workers remember of the old one counts no more."""
-    renewed = _new_generation()
-    connection.execute(update(meta).values(generation=renewed))
-    return renewed
+def renew_generation(connection: Connection, known: int) -> bool:
+    """Begin a new life: what workers remember of the old one counts no more.
+
+    False if the generation is not the `known` one any more: somebody else was faster.
+    """
+    statement = update(meta).where(meta.c.generation == known).values(generation=_new_generation())
+    return connection.execute(statement).rowcount > 0
 
 
 def next_revision(connection: Connection) -> int:
@@ -294,11 +296,12 @@ def _unnest_sql(
     A statement a row costs PostgreSQL several times as much as the row.
     """
     quote = dialect.identifier_preparer.quote
+    conflict = f"({', '.join(map(quote, key))}) " if key else ""
     arrays = (f"%b::{table.c[name].type.compile(dialect)}[]" for name in columns)
     return (
         f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608 - names from tables.py
         f"SELECT * FROM unnest({', '.join(arrays)}) "
-        f"ON CONFLICT ({', '.join(map(quote, key))}) DO NOTHING"
+        f"ON CONFLICT {conflict}DO NOTHING"
     )
 
 

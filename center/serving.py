@@ -32,7 +32,7 @@ def serve(config: ServeConfig) -> None:
     clock = SystemClock()
     try:
         with (
-            _alone(config.data),
+            _locked(config.data, fcntl.LOCK_EX if config.database is None else fcntl.LOCK_SH),
             _bound(config.listen) as listener,
             _running(config, clock) as center,
         ):
@@ -92,13 +92,17 @@ def _running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
             raise ConfigError(f"cannot start: {error}") from None
         except db.UNAVAILABLE as error:
             cause = str(error).partition("\n")[0]
-            raise ConfigError(f"cannot use the database in {config.data}: {cause}") from None
+            name = db.name_of(config.data, config.database_url)
+            raise ConfigError(f"cannot use the database {name}: {cause}") from None
         yield center
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process serves a data folder. Raises ConfigError if another does, or it is no folder."""
+def _locked(folder: Path, mode: int) -> Iterator[None]:
+    """One process serves a file of SQLite (`LOCK_EX`); several, a database at a server (`LOCK_SH`).
+
+    Raises ConfigError if the lock cannot be had, or it is no folder.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / "center.lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -106,7 +110,7 @@ def _alone(folder: Path) -> Iterator[None]:
         raise ConfigError(f"cannot use the data folder {folder}: {error.strerror}") from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"another center serves {folder}; stop it first") from None
         yield
@@ -133,6 +137,7 @@ def _first_token(desk: Desk, file: Path | None) -> None:
     Raises ConfigError if it was to be written to a file that exists.
     """
     with desk.database.transaction() as connection:
+        db.take_turns(connection)
         if auth.has_token(connection):
             return
         secret = auth.issue(connection, "api", "admin", desk.clock.now_ms())

@@ -7,6 +7,7 @@ set -euo pipefail
 
 PARTS=(
   mosquitto                  # the broker of production
+  postgresql                 # the database of production
   chromium fonts-dejavu-core # browser tests
   python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
   gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly # a camera: an RTSP server
@@ -32,9 +33,18 @@ install() {
     return 0
   fi
   echo "installing from Debian: ${missing[*]}" >&2
+  [[ " ${missing[*]} " != *" postgresql "* ]] || leave_no_cluster "${as_root[@]}"
   "${as_root[@]}" apt-get update -qq >&2
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -qq -y --no-install-recommends "${missing[@]}" >&2
+    apt-get install -qq -y --no-install-recommends -o Dpkg::Options::=--force-confold \
+    "${missing[@]}" >&2
+}
+
+# Debian's package would make a database and serve it for good; the tests start servers of their own.
+leave_no_cluster() {
+  [ ! -e /etc/postgresql-common/createcluster.conf ] || return 0 # whoever put it there decides
+  "$@" mkdir -p /etc/postgresql-common
+  echo "create_main_cluster = false" | "$@" tee /etc/postgresql-common/createcluster.conf >/dev/null
 }
 
 case "${1:-}" in
