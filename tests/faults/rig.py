@@ -135,6 +135,12 @@ class House:
         self.database_url = ledger.url_of(center.data)
         self._more = more
 
+    @property
+    def broker_pid(self) -> int:
+        """The broker's process id."""
+        assert self.broker.pid is not None
+        return self.broker.pid()
+
     def restart_center(self, *faults: str) -> None:
         """Start the center, killed before if it runs; `faults` are flags of faulty_center."""
         self.center.process.kill()

@@ -29,6 +29,7 @@ class BrokerHandle:
     kill: Callable[[], None]
     start: Callable[[], None]
     log: Path | None = field(default=None)
+    pid: Callable[[], int] | None = field(default=None)
 
 
 @contextmanager
@@ -54,7 +55,11 @@ def mosquitto(
                 raise
     try:
         yield BrokerHandle(
-            f"mqtt://127.0.0.1:{process.port}", process.kill, process.start, process.log
+            f"mqtt://127.0.0.1:{process.port}",
+            process.kill,
+            process.start,
+            process.log,
+            lambda: process.pid,
         )
     finally:
         process.kill()
@@ -119,6 +124,11 @@ class _Mosquitto:
                 return
         self.kill()
         raise RuntimeError(f"mosquitto did not start: {self.log.read_text()[-500:]}")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         if self._process is not None:

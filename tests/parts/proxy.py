@@ -118,6 +118,10 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._reset, done)
         done.wait(5)
 
+    def break_soon(self) -> None:
+        """Like `reset`, for a rule to call: it happens when the rule has returned."""
+        self._loop.call_soon_threadsafe(self._reset)
+
     def heal(self) -> None:
         """A perfect network again; connections that lost bytes are beyond use, and reset."""
         for way in (self.up, self.down):

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import random
-import secrets
 import signal
 import sqlite3
 import sys
@@ -29,7 +28,7 @@ from typing import IO
 import msgspec
 
 import edge.uplink
-from edge.clock import SystemClock
+from edge.clock import SystemClock, boot_name
 from edge.store import instance
 from edge.store.desired import DesiredStore
 from edge.store.outbox import Outbox, Stored
@@ -200,7 +199,7 @@ class Station:
         plan = desk.plan
         self._desk = desk
         self._clock = OffsetClock(desk)
-        self._boot = f"{_machine()}-{secrets.token_hex(8)}"
+        self._boot = boot_name()
         data = Path(plan.data)
         self._uplink: Uplink | None = None
         self._desired = DesiredStore(data / "desired.db", self._clock)
@@ -232,7 +231,7 @@ class Station:
             self._clock,
             reconnect_max_s=plan.reconnect_max_s,
             ack_within_s=plan.ack_within_s,
-            on_desired=lambda: None,
+            on_desired=self._desire,
             report=self._report,
         )
         generator = threading.Thread(target=self._generate, name="generator", daemon=True)
@@ -251,9 +250,13 @@ class Station:
 
     # --- what happens ---
 
-    def _stored(self, _rows: list[Stored]) -> None:
+    def _stored(self, rows: list[Stored]) -> None:
         if self._uplink is not None:
-            self._uplink.wake()
+            self._uplink.wake(rows)
+
+    def _desire(self) -> None:
+        if self._uplink is not None:
+            self._uplink.observed_changed()
 
     def _prefill(self, plan: Plan) -> None:
         for first in range(0, plan.prefill, 200):
@@ -332,10 +335,6 @@ class Station:
         fresh = path.with_name(f"{path.name}.new")
         fresh.write_text(json.dumps(status))
         fresh.replace(path)
-
-
-def _machine() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "").strip()[:16]
 
 
 async def _run(desk: Desk, name: str) -> None:

@@ -1,0 +1,106 @@
+"""A bad network between a worker and its broker, and processes that stand still."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.rig import House, Station
+from tests.parts import proxy
+from tests.parts.proxy import Publish
+from tests.waiting import wait_for
+
+EVENTS = 300
+
+
+def _settled(house: House, station: Station, least: int) -> None:
+    station.drained()
+    verdict = house.verdict(station)
+    assert verdict.clean, verdict
+    assert verdict.given_up == {}
+    assert verdict.confirmed >= least
+
+
+@pytest.mark.parametrize(
+    ("name", "chances"),
+    [
+        ("loss", {"drop": 0.2}),
+        ("twice", {"twice": 0.4}),
+        ("late", {"late": 0.4}),
+        ("all", {"drop": 0.1, "twice": 0.2, "late": 0.2}),
+    ],
+)
+def test_messages_are_spoilt(house: House, name: str, chances: dict[str, float]) -> None:
+    """I1, I2, I3: lost, doubled and overtaken messages, both ways, change nothing in the end."""
+    with house.station(f"net-{name}", burst=10, ack_within_s=0.5) as station:
+        station.network.up.rule = proxy.dice(1, **chances)
+        station.network.down.rule = proxy.dice(2, **chances)
+        station.change(rate=60.0, limit=EVENTS)
+        station.generated(EVENTS)
+        station.drained()
+        _settled(house, station, EVENTS)
+
+
+def test_a_slow_and_distant_line(house: House) -> None:
+    """I1, I2, I3: 300 ms each way at 128 kbit/s only take longer."""
+    with house.station("net-slow", burst=10, ack_within_s=15.0) as station:
+        for way in (station.network.up, station.network.down):
+            way.delay_s, way.bytes_per_s = 0.3, 16_000
+        station.change(rate=60.0, limit=EVENTS)
+        station.generated(EVENTS)
+        _settled(house, station, EVENTS)
+
+
+@pytest.mark.parametrize("way", ["up", "down", "both"])
+def test_a_half_open_connection(house: House, way: str) -> None:
+    """I1, I2, I8: bytes that go nowhere, without an end of the connection, are sent again."""
+    with house.station(f"net-open-{way}", burst=10, ack_within_s=0.5, keepalive_s=1) as station:
+        station.online()
+        network = station.network
+        network.up.silent = way != "down"
+        network.down.silent = way != "up"
+        station.change(rate=60.0, limit=EVENTS)
+        station.generated(EVENTS)
+        station.until("it notices", online=False)
+        network.heal()
+        _settled(house, station, EVENTS)
+
+
+def test_a_line_that_breaks_all_the_time(house: House) -> None:
+    """I1, I2, I3: a connection that is reset every few packets still gets everything through."""
+    with house.station("net-breaks", burst=10, reconnect_max_s=1.0) as station:
+
+        def breaking(publish: Publish) -> proxy.Fate:
+            if publish.number % 9 == 0:
+                station.network.break_soon()
+            return "pass"
+
+        station.network.up.rule = breaking
+        station.change(rate=60.0, limit=EVENTS)
+        station.generated(EVENTS)
+        wait_for(lambda: station.network.connections > 3, 20, "it breaks")
+        station.network.heal()
+        _settled(house, station, EVENTS)
+
+
+@pytest.mark.parametrize("frozen", ["worker", "center", "broker"])
+def test_a_process_stands_still(house: House, frozen: str) -> None:
+    """I1, I2, I3: SIGSTOP for longer than acks and keepalive wait, then SIGCONT."""
+    with house.station(f"stop-{frozen}", burst=10, ack_within_s=0.5, keepalive_s=1) as station:
+        station.online()
+        pid = {
+            "worker": station.process.pid,
+            "center": house.center.process.pid,
+            "broker": house.broker_pid,
+        }[frozen]
+        station.change(rate=60.0, limit=EVENTS)
+        station.generated(10)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until_s = time.monotonic() + 2.5
+            wait_for(lambda: time.monotonic() > until_s, 10, "the pause is over")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        station.generated(EVENTS)
+        _settled(house, station, EVENTS)
