@@ -1,122 +1,41 @@
 """Events on this worker's disk, from the moment they are confirmed until the center has them.
 
-Here: numbering, group commit, what is pending, what was acked, what was shed. Not here: sending
-(uplink), showing (display), desired state (another file, so that losing one does not lose both).
+Here: what others ask of the outbox. Not here: how it is written (writer), sending (uplink), showing
+(display), desired state (another file, so that losing one does not lose both).
 
 An event's identity is (worker, epoch, lane, seq). The epoch is a random number born with this
 process's first event, so no restored disk or cloned image uses a number twice.
 
-One thread writes. Whatever waits when it comes round goes into one transaction (group commit), and
-a caller's future resolves after that commit. Readers have connections of their own.
+What is asked often is answered from memory. Rows are read by a connection of its own.
 """
 
 import logging
-import queue
-import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge.clock import Clock
 from edge.store import sqlite
+from edge.store.lanes import LaneState
+from edge.store.slices import Slice, slice_of
+from edge.store.tables import LANES_WITH_ROWS, Shed, Stored, sound
+from edge.store.writer import Append, Refuse, Renew, Save, Writer
 from wire.events import (
-    LANES,
     MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
     Event,
-    Gap,
     Lane,
     decode_event,
     encode_event,
-    lane_of,
 )  # fmt: skip
-from wire.messages import MAX_EPOCHS, Held
+from wire.messages import Held
+
+__all__ = ["Outbox", "Shed", "Slice", "Stored"]
 
 log = logging.getLogger("forecourt.outbox")
-
-_KEEP_STORED = 1000
-_MAX_WAITING = 10_000
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-  id    INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of append, for the display
-  epoch INTEGER NOT NULL,
-  lane  TEXT    NOT NULL CHECK (lane IN ('alarm', 'bulk')),
-  seq   INTEGER NOT NULL CHECK (seq > 0),
-  body  BLOB    NOT NULL,                   -- JSON, byte for byte what is sent
-  UNIQUE (epoch, lane, seq)
-);
-CREATE TABLE IF NOT EXISTS lanes (
-  epoch  INTEGER NOT NULL,
-  lane   TEXT    NOT NULL,
-  high   INTEGER NOT NULL,                  -- highest number given out
-  acked  INTEGER NOT NULL,                  -- the center's watermark
-  born_ms INTEGER NOT NULL,
-  PRIMARY KEY (epoch, lane)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS gaps (           -- declared loss, until the watermark is past it
-  epoch INTEGER NOT NULL,
-  lane  TEXT    NOT NULL,
-  first INTEGER NOT NULL,
-  last  INTEGER NOT NULL,
-  why   TEXT    NOT NULL,
-  PRIMARY KEY (epoch, lane, first)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS incidents (      -- begun and not ended: what a crash leaves open
-  incident TEXT PRIMARY KEY,
-  body     BLOB NOT NULL                    -- its latest event
-) WITHOUT ROWID;
-"""
-
-
-def _readable(body: bytes) -> bool:
-    """Whether an event's bytes are still an event; a disk may rot."""
-    try:
-        decode_event(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-    return True
-
-
-def _missing(first: int, last: int, acked: int) -> Iterator[Gap]:
-    """Gaps for numbers that are not on disk any more; none if `last` is before `first`."""
-    if first <= min(last, acked):
-        yield Gap(first=first, last=min(last, acked), why="forgotten")
-    if max(first, acked + 1) <= last:
-        yield Gap(first=max(first, acked + 1), last=last, why="corrupt")
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An event on disk. `id` is its place in the order of append."""
-
-    id: int
-    epoch: int
-    lane: Lane
-    seq: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """What goes into one batch: gaps first, then contiguous events from `first`."""
-
-    first: int
-    events: tuple[bytes, ...]
-    gaps: tuple[Gap, ...]
-
-    @property
-    def last(self) -> int:
-        """The highest number that this slice accounts for."""
-        return self.first + len(self.events) - 1
-
-
-_Append = tuple[list[tuple[Event, bytes]], "Future[list[Stored]]"]
-_Acked = tuple[int, Lane, int]
 
 
 class Outbox:
@@ -128,31 +47,18 @@ class Outbox:
         clock: Clock,
         *,
         quota_bytes: int = 256 * 1024 * 1024,
+        keep_acked_s: float = 86_400.0,
         on_stored: Callable[[list[Stored]], None] = lambda stored: None,
     ) -> None:
-        self._path = path
         self._clock = clock
-        self._quota_bytes = quota_bytes
-        self._on_stored = on_stored
-        try:
-            self._writer = sqlite.open_writer(path, _SCHEMA)
-        except sqlite.CorruptError as error:
-            aside = sqlite.set_aside(path, clock.wall_ms())
-            log.error("outbox damaged (%s); set aside as %s, starting a new one", error, aside.name)
-            self._writer = sqlite.open_writer(path, _SCHEMA)
+        self._writer = Writer(
+            path, clock, quota_bytes=quota_bytes, keep_acked_s=keep_acked_s, on_stored=on_stored
+        )
+        self._lanes = self._writer.lanes
         self._reader = sqlite.open_reader(path)
         self._reading = threading.Lock()
-        self._epoch: int | None = None
-        self._high: dict[Lane, int] = dict.fromkeys(LANES, 0)
-        (self._bytes,) = self._writer.execute(
-            "SELECT coalesce(sum(length(body)), 0) FROM events"
-        ).fetchone()
-        self.shed = 0
-        self._work: queue.Queue[_Append | _Acked | None] = queue.Queue(_MAX_WAITING)
-        self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
-        self._thread.start()
 
-    # --- what others ask for ---
+    # --- what comes and goes ---
 
     def append(self, events: Sequence[Event]) -> "Future[list[Stored]]":
         """Store events; the future resolves once they are on disk, or carries the error.
@@ -160,124 +66,181 @@ class Outbox:
         Raises ValueError for an event above `MAX_EVENT_BYTES`; none of the list is stored then.
         """
         encoded = [(event, encode_event(event)) for event in events]
+        size_bytes = 0
         for _, body in encoded:
             if len(body) > MAX_EVENT_BYTES:
                 raise ValueError(f"an event of {len(body)} bytes is above {MAX_EVENT_BYTES}")
+            size_bytes += len(body)
         future: Future[list[Stored]] = Future()
-        self._work.put((encoded, future))
+        self._writer.do(Append(encoded, size_bytes, future))
         return future
 
     def acked(self, epoch: int, lane: Lane, seq: int) -> None:
-        """The center has everything up to `seq`: it may be forgotten. Older news is ignored."""
-        self._work.put((epoch, lane, seq))
+        """The center has everything up to `seq`: it may be forgotten. Older news is ignored.
+
+        Counts at once; the disk hears of it in groups, so a crash only makes that more is held.
+        """
+        self._lanes.acknowledge(epoch, lane, seq, self._clock.wall_ms())
+        self._writer.watermark_moved()
+
+    def reopened(self, epoch: int, lane: Lane, seq: int) -> None:
+        """A restored center has only up to `seq`: what follows is held again, if still on disk."""
+        if self._lanes.reopen(epoch, lane, seq):
+            self._writer.do(Save())
+
+    def refuse(self, epoch: int, lane: Lane, seq: int) -> None:
+        """The center cannot read this event: it becomes a gap, and a dead letter here."""
+        state = self._lanes.get(epoch, lane)
+        if state is not None and state.acked < seq <= state.high:
+            state.refused.add(seq)
+            self._writer.do(Refuse(epoch, lane, seq))
+
+    def renew_epoch(self) -> None:
+        """The next event begins a new epoch; the present one stays as it is."""
+        self._writer.do(Renew())
+
+    # --- answered from memory ---
 
     def held(self) -> tuple[list[Held], int]:
         """Undrained epochs, oldest first, and how many there are beyond the first `MAX_EPOCHS`."""
-        rows = self._read(
-            "SELECT epoch, lane, acked + 1, high FROM lanes WHERE acked < high"
-            " ORDER BY born_ms, epoch, lane"
-        )
-        held = [Held(epoch=e, lane=lane, low=low, high=high) for e, lane, low, high in rows]
-        return held[:MAX_EPOCHS], max(0, len(held) - MAX_EPOCHS)
+        return self._lanes.held()
+
+    def drained(self, offset: int = 0, limit: int = 32) -> list[Held]:
+        """Drained lanes of the last 90 days, newest first; `low` is `high` + 1."""
+        return self._lanes.drained(offset, limit, self._clock.wall_ms())
 
     def undrained(self, lane: Lane) -> list[tuple[int, int, int]]:
         """(epoch, acked, high) of a lane's undrained epochs, newest first."""
-        return [
-            (epoch, acked, high)
-            for epoch, acked, high in self._read(
-                "SELECT epoch, acked, high FROM lanes WHERE lane = ? AND acked < high"
-                " ORDER BY born_ms DESC, epoch DESC",
-                lane,
-            )
-        ]
+        return [(s.epoch, s.acked, s.high) for s in self._lanes.undrained(lane)]
 
-    def slice(self, epoch: int, lane: Lane, after: int, max_bytes: int) -> Slice | None:
-        """What follows number `after`, at most `MAX_BATCH_EVENTS` events; None if nothing does.
+    def high(self) -> tuple[int, dict[str, int]]:
+        """The epoch of this process, 0 before its first event, and its highest number by lane."""
+        return self._writer.current
+
+    def pending(self) -> dict[str, int]:
+        """How many events wait for an ack, by lane; gaps count as they must be told too."""
+        return self._lanes.pending()
+
+    def watermarks(self) -> dict[tuple[int, Lane], int]:
+        """The center's watermark of each known epoch and lane."""
+        return self._lanes.watermarks()
+
+    def open_incidents(self) -> list[Event]:
+        """The latest event of each incident that has begun and not ended."""
+        return [decode_event(stored.body) for stored in self._open()]
+
+    def newest_open_alarm(self) -> Stored | None:
+        """The latest event of the newest open alarm that the center does not have yet."""
+        alarms = [stored for stored in self._open() if stored.lane == "alarm"]
+        newest = max(alarms, key=lambda stored: stored.id, default=None)
+        if newest is None:
+            return None
+        state = self._lanes.get(newest.epoch, newest.lane)
+        return newest if state is not None and newest.seq > state.acked else None
+
+    def _open(self) -> list[Stored]:
+        with self._lanes.lock:
+            return list(self._writer.open_incidents.values())
+
+    @property
+    def shed(self) -> int:
+        """Events given up since the process began; each is in a gap."""
+        return self._writer.shed
+
+    # --- read from disk ---
+
+    def slice(
+        self,
+        epoch: int,
+        lane: Lane,
+        after: int,
+        max_bytes: int,
+        max_events: int = MAX_BATCH_EVENTS,
+    ) -> Slice | None:
+        """What follows number `after`; None if nothing does. At least one event if there is one.
 
         A number that was given out and is not on disk any more becomes a gap: `forgotten` where
         the center had acknowledged it (a restored center asks again), else `corrupt`.
         """
-        of_lane = self._read(
-            "SELECT acked, high FROM lanes WHERE epoch = ? AND lane = ?", epoch, lane
-        )
-        acked, high = of_lane[0] if of_lane else (0, 0)
-        gaps: list[Gap] = []
-        position = after
-        for first, last, why in self._read(
-            "SELECT first, last, why FROM gaps WHERE epoch = ? AND lane = ? AND last > ?"
-            " ORDER BY first",
-            epoch, lane, after,
-        ):  # fmt: skip
-            if first > position + 1:
-                break
-            gaps.append(Gap(first=position + 1, last=last, why=why))
-            position = last
-        bodies: list[bytes] = []
-        size_bytes = 0
-        for seq, body in self._read(
-            "SELECT seq, body FROM events WHERE epoch = ? AND lane = ? AND seq > ?"
-            " ORDER BY seq LIMIT ?",
-            epoch, lane, position, MAX_BATCH_EVENTS,
-        ):  # fmt: skip
-            following = position + 1 + len(bodies)
-            size_bytes += len(body)
-            if bodies and (seq != following or size_bytes > max_bytes or not _readable(body)):
-                break
-            if not bodies:
-                gaps += _missing(following, seq - 1, acked)
-                position = seq - 1
-                if not _readable(body):
-                    gaps.append(Gap(first=seq, last=seq, why="corrupt"))
-                    position = seq
-                    continue
-            bodies.append(body)
-        if not bodies and not gaps:
-            gaps += _missing(position + 1, high, acked)
-            position = max(position, high)
-        if not bodies and not gaps:
+        state = self._lanes.get(epoch, lane)
+        if state is None:
             return None
-        return Slice(position + 1, tuple(bodies), tuple(gaps))
+        with self._reading:
+            return slice_of(self._reader, state, after, max_bytes, max_events)
+
+    def find(self, epoch: int, lane: Lane, seq: int) -> Stored | None:
+        """One event, if it is still on disk and sound."""
+        state = self._lanes.get(epoch, lane)
+        if state is None:
+            return None
+        rows = self._read(
+            "SELECT seq, id, crc, body FROM events WHERE lane = ? AND seq = ?", state.number, seq
+        )
+        return next(_stored(state, rows), None)
 
     def recent(self, limit: int) -> list[Stored]:
         """The newest events of all epochs in order of append."""
-        rows = self._read(
-            "SELECT id, epoch, lane, seq, body FROM events ORDER BY id DESC LIMIT ?", limit
-        )
-        return [Stored(*row) for row in reversed(rows)]
+        found: list[Stored] = []
+        for states in self._epochs_with_rows():
+            for state in states:
+                rows = self._read(
+                    "SELECT seq, id, crc, body FROM events WHERE lane = ? ORDER BY seq DESC"
+                    " LIMIT ?",
+                    state.number, limit,
+                )  # fmt: skip
+                found += _stored(state, rows)
+            if len(found) >= limit:
+                break
+        return sorted(found, key=_place)[-limit:] if limit > 0 else []
 
     def after(self, after_id: int, limit: int) -> list[Stored]:
         """The oldest events that were appended after `after_id`."""
+        found: list[Stored] = []
+        for states in self._epochs_with_rows():
+            of_epoch: list[Stored] = []
+            for state in states:
+                rows = self._read(
+                    "SELECT seq, id, crc, body FROM events WHERE lane = ? AND seq >= ?"
+                    " ORDER BY seq LIMIT ?",
+                    state.number, self._first_after(state, after_id), limit,
+                )  # fmt: skip
+                of_epoch += _stored(state, rows)
+            if not of_epoch:
+                break
+            found = [*sorted(of_epoch, key=_place)[:limit], *found][:limit]
+        return found
+
+    def _epochs_with_rows(self) -> Iterator[list[LaneState]]:
+        """Lanes that have rows by epoch, newest first: every id of an epoch is above older ones."""
+        known = {state.number: state for state in self._lanes.ordered()}
+        numbers = [n for (n,) in self._read(LANES_WITH_ROWS) if n in known]
+        for _, states in groupby((known[n] for n in reversed(numbers)), key=lambda s: s.epoch):
+            yield list(states)
+
+    def _first_after(self, state: LaneState, after_id: int) -> int:
+        """The first number of a lane whose id is above `after_id`: ids rise within a lane."""
+        low, high = 1, state.high + 1
+        while low < high:
+            middle = (low + high) // 2
+            rows = self._read(
+                "SELECT seq, id FROM events WHERE lane = ? AND seq >= ? ORDER BY seq LIMIT 1",
+                state.number, middle,
+            )  # fmt: skip
+            if rows and rows[0][1] <= after_id:
+                low = rows[0][0] + 1
+            else:
+                high = middle
+        return low
+
+    def shed_ledger(self) -> list[Shed]:
+        """What was given up for want of room, newest first."""
         rows = self._read(
-            "SELECT id, epoch, lane, seq, body FROM events WHERE id > ? ORDER BY id LIMIT ?",
-            after_id, limit,
-        )  # fmt: skip
-        return [Stored(*row) for row in rows]
-
-    def open_incidents(self) -> list[Event]:
-        """The latest event of each incident that has begun and not ended."""
-        return [
-            decode_event(body)
-            for (body,) in self._read("SELECT body FROM incidents")
-            if _readable(body)
-        ]
-
-    def pending(self) -> dict[str, int]:
-        """How many events wait for an ack, by lane; gaps count as they must be told too."""
-        counts = dict.fromkeys(LANES, 0)
-        for lane, count in self._read("SELECT lane, sum(high - acked) FROM lanes GROUP BY lane"):
-            counts[lane] = count
-        return {str(lane): count for lane, count in counts.items()}
-
-    def watermarks(self) -> dict[tuple[int, Lane], int]:
-        """The center's watermark of each known epoch and lane."""
-        return {(e, lane): acked for e, lane, acked in self._read(
-            "SELECT epoch, lane, acked FROM lanes"
-        )}  # fmt: skip
+            "SELECT epoch, lane, first, last, why, size_bytes, at_ms FROM shed ORDER BY id DESC"
+        )
+        return [Shed(*row) for row in rows]
 
     def close(self) -> None:
         """Write what was handed over, then close the file."""
-        self._work.put(None)
-        self._thread.join()
         self._reader.close()
         self._writer.close()
 
@@ -285,152 +248,13 @@ class Outbox:
         with self._reading:
             return self._reader.execute(sql, values).fetchall()
 
-    # --- the writer's thread ---
 
-    def _write(self) -> None:
-        stopping = False
-        while not stopping:
-            waiting = [self._work.get()]
-            while len(waiting) < MAX_BATCH_EVENTS:
-                try:
-                    waiting.append(self._work.get_nowait())
-                except queue.Empty:
-                    break
-            stopping = None in waiting
-            self._commit([work for work in waiting if work is not None])
+def _stored(state: LaneState, rows: list[Any]) -> Iterator[Stored]:
+    """The events of a lane's rows that are as they were written."""
+    for seq, row, crc, body in rows:
+        if sound(state.seed, seq, row, crc, body):
+            yield Stored(row, state.epoch, state.lane, seq, body)
 
-    def _commit(self, waiting: Iterable[_Append | _Acked]) -> None:
-        """One transaction for all that waits; each future hears of the same commit."""
-        # A caller that has given up waiting is not told, and its events are not stored.
-        alive = [w for w in waiting if len(w) == 3 or w[1].set_running_or_notify_cancel()]
-        stored: list[tuple[Future[list[Stored]], list[Stored]]] = []
-        before = (dict(self._high), self._epoch, self._bytes, self.shed)
-        try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            for work in alive:
-                if len(work) == 2:
-                    stored.append((work[1], self._insert(work[0])))
-                else:
-                    self._advance(*work)
-            self._writer.execute("COMMIT")
-        except Exception as error:  # whatever it was: the writer lives on, and nobody waits in vain
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            self._high, self._epoch, self._bytes, self.shed = before
-            log.error("outbox cannot write: %s", error)
-            for work in alive:
-                if len(work) == 2:
-                    work[1].set_exception(error)
-            return
-        for future, rows in stored:
-            future.set_result(rows)
-        if stored:
-            self._on_stored([row for _, rows in stored for row in rows])
 
-    def _insert(self, events: Sequence[tuple[Event, bytes]]) -> list[Stored]:
-        if self._epoch is None:
-            self._epoch = secrets.randbelow(2**53 - 1) + 1
-        epoch = self._epoch
-        rows = []
-        for event, body in events:
-            self._make_room(len(body))
-            lane = lane_of(event)
-            seq = self._high[lane] + 1
-            cursor = self._writer.execute(
-                "INSERT INTO events (epoch, lane, seq, body) VALUES (?, ?, ?, ?)",
-                (epoch, lane, seq, body),
-            )
-            self._writer.execute(
-                "INSERT INTO lanes (epoch, lane, high, acked, born_ms) VALUES (?, ?, ?, 0, ?)"
-                " ON CONFLICT (epoch, lane) DO UPDATE SET high = excluded.high",
-                (epoch, lane, seq, self._clock.wall_ms()),
-            )
-            self._high[lane] = seq
-            self._bytes += len(body)
-            rows.append(Stored(cursor.lastrowid or 0, epoch, lane, seq, body))
-            self._note_incident(event, body)
-        return rows
-
-    def _note_incident(self, event: Event, body: bytes) -> None:
-        if event.phase == "end":
-            self._writer.execute("DELETE FROM incidents WHERE incident = ?", (event.incident,))
-        elif event.phase is not None and event.incident is not None:
-            self._writer.execute(
-                "INSERT INTO incidents VALUES (?, ?)"
-                " ON CONFLICT (incident) DO UPDATE SET body = excluded.body",
-                (event.incident, body),
-            )
-
-    def _advance(self, epoch: int, lane: Lane, seq: int) -> None:
-        """Move a watermark up, and forget in groups what the center has.
-
-        A center that has more than this disk (which was restored) has at least all of this.
-        """
-        moved = self._writer.execute(
-            "UPDATE lanes SET acked = min(high, ?)"
-            " WHERE epoch = ? AND lane = ? AND acked < min(high, ?)",
-            (seq, epoch, lane, seq),
-        ).rowcount
-        if not moved:
-            return
-        self._writer.execute(
-            "DELETE FROM gaps WHERE epoch = ? AND lane = ? AND last <= ?", (epoch, lane, seq)
-        )
-        self._forget_stored(epoch, lane, _KEEP_STORED)
-
-    def _forget_stored(self, epoch: int, lane: str, keep: int) -> None:
-        """Drop a lane's acked events but for the newest `keep` rows, which the display shows."""
-        gone = self._writer.execute(
-            "DELETE FROM events WHERE epoch = ? AND lane = ?"
-            " AND seq <= (SELECT acked FROM lanes WHERE epoch = ? AND lane = ?)"
-            " AND id <= (SELECT max(id) FROM events) - ? RETURNING length(body)",
-            (epoch, lane, epoch, lane, keep),
-        ).fetchall()
-        self._bytes -= sum(size for (size,) in gone)
-        self._writer.execute(
-            "DELETE FROM lanes WHERE acked = high AND epoch != ? AND NOT EXISTS"
-            " (SELECT 1 FROM events WHERE events.epoch = lanes.epoch AND events.lane = lanes.lane)",
-            (self._epoch or 0,),
-        )
-
-    def _make_room(self, needed_bytes: int) -> None:
-        """Keep the quota: first what the center has, then the oldest bulk, alarms last.
-
-        What the center does not have is shed with a gap, never silently.
-        """
-        if self._bytes + needed_bytes <= self._quota_bytes:
-            return
-        for epoch, lane in self._writer.execute("SELECT epoch, lane FROM lanes").fetchall():
-            self._forget_stored(epoch, lane, 0)
-        for lane in ("bulk", "alarm"):
-            while self._bytes + needed_bytes > self._quota_bytes:
-                oldest = self._writer.execute(
-                    "SELECT epoch, min(seq), max(seq), sum(length(body)), count(*) FROM ("
-                    "  SELECT epoch, seq, body FROM events WHERE lane = ? AND epoch ="
-                    "    (SELECT epoch FROM events WHERE lane = ? ORDER BY id LIMIT 1)"
-                    "  ORDER BY seq LIMIT 100)",
-                    (lane, lane),
-                ).fetchone()
-                epoch, first, last, size_bytes, count = oldest
-                if not count:
-                    break
-                self._writer.execute(
-                    "DELETE FROM events WHERE epoch = ? AND lane = ? AND seq <= ?",
-                    (epoch, lane, last),
-                )
-                self._declare(epoch, lane, first, last, "shed")
-                self._bytes -= size_bytes
-                self.shed += count
-                log.error("outbox full: shed %d %s events %d..%d", count, lane, first, last)
-
-    def _declare(self, epoch: int, lane: str, first: int, last: int, why: str) -> None:
-        """Record declared loss, joined to the gap that ends just before it."""
-        joined = self._writer.execute(
-            "UPDATE gaps SET last = ? WHERE epoch = ? AND lane = ? AND last = ? AND why = ?",
-            (last, epoch, lane, first - 1, why),
-        ).rowcount
-        if not joined:
-            self._writer.execute(
-                "INSERT INTO gaps (epoch, lane, first, last, why) VALUES (?, ?, ?, ?, ?)",
-                (epoch, lane, first, last, why),
-            )
+def _place(stored: Stored) -> int:
+    return stored.id

@@ -4,17 +4,22 @@ Each file has one writing connection, which also does the checkpoints; all other
 (SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint at once.)
 """
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
+
+PAGE_BYTES = 4096
 
 
 class CorruptError(RuntimeError):
     """A file that is no sound database."""
 
 
-def open_writer(path: Path, schema: str) -> sqlite3.Connection:
-    """The one writing connection: WAL, every commit synced.
+def open_writer(
+    path: Path, schema: str, *, wal_bytes: int = 16 * 1024 * 1024
+) -> sqlite3.Connection:
+    """The one writing connection: WAL, every commit synced. The WAL stays near `wal_bytes`.
 
     Raises CorruptError for a file that is no sound database, and only then; a full disk, a lock or
     an I/O error is a sqlite3.OperationalError or OSError, and says nothing against the file.
@@ -24,10 +29,13 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for pragma in (
+            f"page_size = {PAGE_BYTES}",
             "journal_mode = WAL",
             "synchronous = FULL",
             "busy_timeout = 5000",
-            "journal_size_limit = 16777216",
+            f"journal_size_limit = {wal_bytes}",
+            f"wal_autocheckpoint = {min(1000, wal_bytes // 2 // PAGE_BYTES)}",
+            "secure_delete = OFF",  # what is freed need not be written once more
             "temp_store = MEMORY",
             "trusted_schema = OFF",
         ):
@@ -41,7 +49,7 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
         connection.executescript(schema)
     except sqlite3.DatabaseError as error:
         connection.close()
-        if isinstance(error, sqlite3.OperationalError) and not _is_corrupt(error):
+        if isinstance(error, sqlite3.OperationalError) and not is_corrupt(error):
             raise
         raise CorruptError(f"{path}: {error}") from None
     except CorruptError:
@@ -50,9 +58,24 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
     return connection
 
 
-def _is_corrupt(error: sqlite3.Error) -> bool:
+def is_corrupt(error: BaseException) -> bool:
+    """Whether an error says that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk has no room (or cannot write, which looks the same)."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_FULL or code in _NO_ROOM:
+        return True
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+_NO_ROOM = (
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+)  # fmt: skip
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -61,9 +84,15 @@ def open_reader(path: Path) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None,
         check_same_thread=False,
     )  # fmt: skip
+    connection.text_factory = readable
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA busy_timeout = 5000")
     return connection
+
+
+def readable(text: bytes) -> str:
+    """Text from a disk, which may rot."""
+    return text.decode("utf-8", "replace")
 
 
 def set_aside(path: Path, stamp_ms: int) -> Path:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge.store.check import findings
 from edge.store.outbox import Outbox, Stored
+from edge.store.writer import Save
 from tests.parts.clock import SteppedClock
 from wire.events import Event, Lane, Phase, decode_event
 
@@ -29,9 +30,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Outboxes in one file, closed at the end."""
     made: list[Outbox] = []
 
-    def outbox(quota_bytes: int = 10_000_000) -> Outbox:
+    def outbox(quota_bytes: int = 10_000_000, clock: SteppedClock | None = None) -> Outbox:
         path = tmp_path / "outbox.db"
-        made.append(Outbox(path, SteppedClock(), quota_bytes=quota_bytes))
+        made.append(Outbox(path, clock or SteppedClock(), quota_bytes=quota_bytes))
         return made[-1]
 
     yield outbox
@@ -47,6 +48,12 @@ def stored(outbox: Outbox, *events: Event) -> list[Stored]:
 def settled(outbox: Outbox) -> None:
     """Wait until the writer has done all that it was told."""
     outbox.append([]).result(5)
+
+
+def saved(outbox: Outbox) -> None:
+    """Wait until watermarks are on disk, and what is forgotten with them is."""
+    outbox._writer.do(Save())
+    settled(outbox)
 
 
 def everything(outbox: Outbox, lane: Lane, after: int = 0) -> list[int]:
@@ -115,14 +122,31 @@ def test_only_what_was_acked_is_forgotten(make: Make) -> None:
     assert everything(outbox, "bulk", after=4) == [5, 6, 7, 8, 9, 10]
 
 
-def test_acked_events_stay_for_the_display_within_a_bound(make: Make) -> None:
-    """The newest events can be shown after their ack; older ones go."""
-    outbox = make()
+def test_acked_events_stay_for_a_day_and_the_newest_longer(make: Make) -> None:
+    """A restored center can ask for a day's events again; then all but the newest 1000 go."""
+    clock = SteppedClock()
+    outbox = make(clock=clock)
     for _ in range(12):
         rows = stored(outbox, *[event(n) for n in range(100)])
     outbox.acked(rows[0].epoch, "bulk", 1200)
-    settled(outbox)
+    saved(outbox)
+    assert len(outbox.recent(5000)) == 1200
+    clock.step(86_401)
+    outbox.acked(stored(outbox, event())[0].epoch, "bulk", 1201)
+    saved(outbox)
+    assert [decode_event(r.body).t_ms for r in outbox.recent(5000)][-1] == 0
     assert len(outbox.recent(5000)) == 1000
+
+
+def test_half_of_the_quota_bounds_what_is_kept_for_a_restored_center(make: Make) -> None:
+    """I8: acknowledged events take at most half of the quota, whatever their age."""
+    outbox = make(quota_bytes=100_000)
+    rows = stored(outbox, *[event(n, message="x" * 200) for n in range(300)])
+    outbox.acked(rows[0].epoch, "bulk", 300)
+    saved(outbox)
+    kept = outbox.recent(5000)
+    assert 20_000 < sum(len(r.body) for r in kept) <= 50_000
+    assert kept[-1].seq == 300
 
 
 def test_slices_are_bounded_and_contiguous(make: Make) -> None:
@@ -283,7 +307,7 @@ def test_a_disk_error_is_told_to_the_caller(make: Make, tmp_path: Path) -> None:
     outbox = make()
     stored(outbox, event(1))
     blocker = sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)
-    outbox._writer.execute("PRAGMA busy_timeout = 1")
+    outbox._writer._db.execute("PRAGMA busy_timeout = 1")
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(sqlite3.OperationalError):
         stored(outbox, event(2))
