@@ -61,9 +61,9 @@ class Notifier(threading.Thread):
         self._stopping = threading.Event()
 
     @property
-    def idle(self) -> bool:
-        """Every post that was begun has come to something, which the next step writes down."""
-        return len(self._outcomes) == len(self._posting)
+    def posting(self) -> int:
+        """How many posts have begun whose outcome is not yet written down."""
+        return len(self._posting)
 
     def step(self) -> bool:
         """One round; whether there is more to do at once.
