@@ -209,3 +209,35 @@ def test_the_password_is_shown_nowhere(tmp_path: Path, caplog: pytest.LogCapture
     assert "Not authorized" in caplog.text
     assert "user:***@" in caplog.text
     assert not any("s3cret" in text for text in shown)
+
+
+def test_each_good_broker_is_told(tmp_path: Path) -> None:
+    """`on_good` names the broker of each connection that is up, and none that was only tried."""
+    dead = f"mqtt://127.0.0.1:{free_port()}"
+    good: list[Broker] = []
+    with mosquitto(tmp_path) as broker, linked(dead, broker.url, on_good=good.append) as (_, heard):
+        heard.wait(Up)
+        wait_for(lambda: good, WAIT_S, "the good broker")
+        assert good == [Broker.parse(broker.url)]
+
+
+def test_a_list_that_changes_while_running(tmp_path: Path) -> None:
+    """The connection that is up stays; the next one is to a broker of the new list."""
+    folders = [tmp_path / name for name in ("old", "new")]
+    for folder in folders:
+        folder.mkdir()
+    good: list[Broker] = []
+    with (
+        mosquitto(folders[0]) as old,
+        mosquitto(folders[1]) as new,
+        linked(old.url, on_good=good.append) as (link, heard),
+    ):
+        up = heard.wait(Up)
+        link.reorder([Broker.parse(new.url)])
+        assert link.connection == up.connection
+        old.kill()
+        heard.wait(Up, 2)
+        wait_for(lambda: len(good) == 2, WAIT_S, "the second broker")
+        assert good == [Broker.parse(old.url), Broker.parse(new.url)]
+        with pytest.raises(ValueError, match="at least one broker"):
+            link.reorder([])

@@ -9,6 +9,7 @@ from wire.link.broker import Broker, Version
 from wire.link.connection import MAX_PACKET_BYTES
 from wire.link.events import Down, LinkEvent, Received, Up
 from wire.link.link import Link
+from wire.link.order import spread
 
 __all__ = [
     "MAX_PACKET_BYTES",
@@ -19,4 +20,5 @@ __all__ = [
     "Received",
     "Up",
     "Version",
+    "spread",
 ]

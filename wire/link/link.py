@@ -23,7 +23,7 @@ from wire.link.connection import (
     Publish,
     Terms,
 )
-from wire.link.events import Down, LinkEvent, Received
+from wire.link.events import Down, LinkEvent, Received, Up
 
 _COUNTERS = (
     "attempts",
@@ -48,6 +48,7 @@ class Link(threading.Thread):
     `on_event` is called on the link's thread and must only enqueue: the link stands still while
     it runs. If it raises, that is counted and logged, and the message stays unacknowledged. Up
     and Down alternate; every Received lies between the Up and the Down of its connection.
+    `on_good` is called likewise, with the broker of each connection that is up.
 
     `will` maps a session id to topic and payload; `tls` is called for each connection, so that
     rotated files are picked up. `connect_timeout_s` bounds the TCP and TLS steps and then the
@@ -61,6 +62,7 @@ class Link(threading.Thread):
         subscribe: Sequence[str],
         on_event: Callable[[LinkEvent], None],
         *,
+        on_good: Callable[[Broker], None] | None = None,
         will: Callable[[str], tuple[str, bytes]] | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
         keepalive_s: int = 60,
@@ -74,10 +76,11 @@ class Link(threading.Thread):
             raise ValueError("a link needs at least one broker: give it a URL to connect to")
         super().__init__(name=f"link-{client_id}", daemon=True)
         self._brokers = tuple(brokers)
-        self._at = 0  # index of the broker to try next
-        self._without_v5: set[int] = set()  # brokers that said so
-        self._try_older: int | None = None  # a broker that left MQTT 5 unanswered just now
+        self._at: Broker | None = None  # to try next; none: the first
+        self._without_v5: set[Broker] = set()  # those that said so
+        self._try_older: Broker | None = None  # one that left MQTT 5 unanswered just now
         self._on_event = on_event
+        self._on_good = on_good
         self._backoff_s = backoff_s
         self._rng = rng or random.Random()
         self._counts: Counter[str] = Counter()
@@ -147,6 +150,15 @@ class Link(threading.Thread):
         if current is None or not current.ack(message.mid):
             self._count("dropped_stale")
 
+    def reorder(self, brokers: Sequence[Broker]) -> None:
+        """From now on choose among these, in this order. A connection that is up stays.
+
+        Raises ValueError without any.
+        """
+        if not brokers:
+            raise ValueError("a link needs at least one broker: give it an address to connect to")
+        self._brokers = tuple(brokers)
+
     def drop(self, connection: int, reason: str) -> None:
         """End a connection on which nobody answers, and go on to the next broker."""
         current = self._current(connection)
@@ -208,7 +220,8 @@ class Link(threading.Thread):
 
     def _run_once(self, number: int) -> Connection:
         self._count("attempts")
-        attempt = Connection(number, self._brokers[self._at], self._version(), self._terms)
+        broker = self._broker()
+        attempt = Connection(number, broker, self._version(broker), self._terms)
         self._attempt = attempt
         try:
             attempt.run(lambda: self._flush_until)
@@ -222,11 +235,18 @@ class Link(threading.Thread):
         self._heard_at = attempt.heard_at or self._heard_at
         return attempt
 
-    def _version(self) -> MqttVersion:
-        wanted = self._brokers[self._at].version
-        if wanted != "auto":
-            return wanted
-        return "3.1.1" if self._at in self._without_v5 or self._at == self._try_older else "5"
+    def _broker(self) -> Broker:
+        """The one to try now: settled after the last attempt, unless the list has changed."""
+        brokers = self._brokers
+        self._without_v5.intersection_update(brokers)
+        if self._at not in brokers:
+            self._at = brokers[0]
+        return self._at
+
+    def _version(self, broker: Broker) -> MqttVersion:
+        if broker.version != "auto":
+            return broker.version
+        return "3.1.1" if broker in self._without_v5 or broker == self._try_older else "5"
 
     def _choose_next(self, attempt: Connection) -> bool:
         """Settle broker and version of the next attempt; true when it need not wait.
@@ -236,13 +256,13 @@ class Link(threading.Thread):
         """
         asked_v5 = attempt.broker.version == "auto" and attempt.version == "5"
         if asked_v5 and attempt.version_refused:
-            self._without_v5.add(self._at)
+            self._without_v5.add(attempt.broker)
             return True
         unanswered = asked_v5 and attempt.reached and not attempt.answered
-        self._try_older = self._at if unanswered else None
+        self._try_older = attempt.broker if unanswered else None
         useless = attempt.up_at is None or attempt.number == self._dropped
         if useless and not unanswered:
-            self._at = (self._at + 1) % len(self._brokers)
+            self._at = _after(attempt.broker, self._brokers)
         return False
 
     def _current(self, connection: int) -> Connection | None:
@@ -252,6 +272,9 @@ class Link(threading.Thread):
     def _emit(self, event: LinkEvent) -> bool:
         try:
             self._on_event(event)
+            attempt = self._attempt
+            if isinstance(event, Up) and attempt is not None and self._on_good is not None:
+                self._on_good(attempt.broker)
         except Exception:  # a bug up there must not take the connection with it
             self._count("callback_errors")
             what = type(event).__name__
@@ -262,3 +285,10 @@ class Link(threading.Thread):
     def _count(self, name: str, by: int = 1) -> None:
         with self._counts_lock:
             self._counts[name] += by
+
+
+def _after(broker: Broker, brokers: Sequence[Broker]) -> Broker:
+    """The next one in turn; the first, if `broker` is no longer among them."""
+    if broker not in brokers:
+        return brokers[0]
+    return brokers[(brokers.index(broker) + 1) % len(brokers)]
