@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from center import cameras, dispatch, stations, tasks, workers
 from center.auth import Throttle
+from center.calls import Calls
 from center.clock import Clock
 from center.db import Database
 from center.live import Bell
@@ -38,6 +39,7 @@ class Desk:
     """Names that spoke without being registered, with the time of the last word in UTC ms."""
     link_stats: Callable[[], Mapping[str, float]]
     """Counters and sizes of the link to the broker, as `wire.link.Link.stats` has them."""
+    calls: Calls
 
     def put(self, resource: specs.Resource, *, dry_run: bool = False) -> Change:
         """Create or update a resource.
@@ -76,6 +78,11 @@ class Desk:
             woken = dispatch.refresh(connection, station, self.clock.now_ms())
         if not dry_run:
             self.wake(woken)
+
+    def replace_worker(self, name: str) -> None:
+        """Let in the next one that would be denied this worker's name. Raises NotFoundError."""
+        with self.database.transaction() as connection:
+            workers.replace(connection, name)
 
     def delete_camera(self, station: str, name: str, *, dry_run: bool = False) -> None:
         """No document changes: a camera without tasks is in none. Raises as `cameras.delete`."""

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from center import db
+from center.calls import BusyError, NoAnswerError
 from center.live import TooManyListenersError
 from center.resources import ConflictError, NotFoundError
 from wire import specs
@@ -24,6 +25,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NotFoundError, _missing)
     app.add_exception_handler(ConflictError, _conflict)
     app.add_exception_handler(TooManyListenersError, _busy)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(NoAnswerError, _late)
     for error in db.UNAVAILABLE:
         app.add_exception_handler(error, _unavailable)
 
@@ -66,6 +69,10 @@ def _conflict(_request: Request, error: Exception) -> JSONResponse:
 
 def _busy(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+
+
+def _late(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 504)
 
 
 def _unavailable(_request: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from center import auth, db
 from center.auth import Throttle
+from center.calls import Calls
 from center.db import Database
 from center.desk import Desk
 from center.downlink import Downlink, Terms
@@ -149,6 +150,7 @@ def rig(folder: Path, heartbeat_s: float = 10.0, url: str | None = None) -> Iter
         waiting=lambda: {"ingest": 0, "downlink": 0},
         strangers=downlink.strangers,
         link_stats=lambda: dict.fromkeys((*LINK_COUNTERS, *LINK_GAUGES), 0.0),
+        calls=Calls(link, clock, metrics),
     )
     ingest = Ingest(database, link, clock, bell, metrics)
     try:
