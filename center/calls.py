@@ -73,7 +73,7 @@ class Calls:
         self._link = link
         self._clock = clock
         self._metrics = metrics
-        self._seldom = Seldom(_log, clock)  # used by the link's thread alone
+        self._seldom = Seldom(_log, clock)
         self._lock = threading.Lock()
         self._waiting: set[_Waiting] = set()
 
@@ -128,7 +128,7 @@ class Calls:
                 self._waiting.discard(waiting)
 
     def offer(self, message: Received) -> None:
-        """On the link's thread: an answer came. One that nobody here waits for is let pass."""
+        """On a link's thread: an answer came. One that nobody here waits for is let pass."""
         self._link.ack(message)
         try:
             topic = topics.parse(message.topic)
@@ -148,7 +148,8 @@ class Calls:
         except (ValueError, RecursionError) as error:
             self._metrics.count("unreadable_messages_total")
             shown = repr(message.topic[:200])
-            self._seldom.warn(f"unreadable {shown}", f"unreadable on {shown}: {error}")
+            with self._lock:
+                self._seldom.warn(f"unreadable {shown}", f"unreadable on {shown}: {error}")
             return
         if not asked:
             self._metrics.count("calls_foreign_total")

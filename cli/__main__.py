@@ -12,6 +12,7 @@ import typer
 
 from cli import models, terminal
 from cli.apply import apply
+from cli.call import call
 from cli.delete import delete
 from cli.demo.command import demo
 from cli.errors import CommandError
@@ -44,6 +45,7 @@ app.command()(apply)
 app.command()(get)
 app.command()(events)
 app.command()(delete)
+app.command()(call)
 app.command()(schema)
 app.add_typer(models.app, name="models")
 

@@ -120,15 +120,29 @@ class Api:
     def events(self, params: Params, limit: int) -> Iterator[Document]:
         """At most `limit` stored events in the order asked for, a page at a time."""
         cursor = "before" if params.get("order") == "desc" else "after"
+        return self._paged("/events", cursor, params, limit)
+
+    def notifications(self, params: Params, limit: int) -> Iterator[Document]:
+        """At most `limit` notifications, the newest first, a page at a time."""
+        return self._paged("/notifications", "before", params, limit)
+
+    def _paged(self, path: str, cursor: str, params: Params, limit: int) -> Iterator[Document]:
         asked = dict(params)
         while limit > 0:
-            page = self.get("/events", {**asked, "limit": min(limit, PAGE)})
+            page = self.get(path, {**asked, "limit": min(limit, PAGE)})
             items, following = page.get("items", []), page.get("next")
             yield from items[:limit]
             limit -= len(items)
             if not items or following is None:
                 return
             asked[cursor] = following
+
+    def call(self, worker: str, asked: Document) -> Document:
+        """What a worker says when it is asked for something now. Raises RefusedError."""
+        answer = self._request("POST", f"/workers/{worker}/calls", {}, asked)
+        if not isinstance(answer.get("ok"), bool) or not isinstance(answer.get("result"), dict):
+            raise self._strange("its answer lacks ok or result")
+        return answer
 
     def login_code(self) -> str:
         """A one-time code that logs a browser in at /login?code=..."""

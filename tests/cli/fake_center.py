@@ -25,6 +25,7 @@ class FakeCenter:
         self.events: list[dict[str, Any]] = []
         self.strangers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str]] = []
+        self.posted: list[Any] = []
         self.resumed_from: list[str | None] = []
         self.break_stream_after = 1_000_000
         self.sentence: tuple[int, object] | None = None
@@ -170,6 +171,9 @@ def _handler(center: FakeCenter) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer()
 
+        def do_POST(self) -> None:
+            self._answer()
+
         def do_PUT(self) -> None:
             self._answer()
 
@@ -182,6 +186,8 @@ def _handler(center: FakeCenter) -> type[BaseHTTPRequestHandler]:
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             center.requests.append((self.command, path))
+            if self.command == "POST":
+                center.posted.append(json.loads(body))
             if self.headers.get("authorization") != f"Bearer {TOKEN}":
                 self._write(401, {"detail": "a token is needed"})
             elif center.sentence is not None:
