@@ -1,7 +1,6 @@
 """Credit: whose turn it is to send backlog, so that ten thousand who return together drown nobody.
 
-Here: leases, who waits for one, and the brake. Not here: telling workers (downlink, ingest), and
-what slow means (ingest).
+Here: leases, who waits for one, and the brake. Not here: telling workers (downlink, ingest).
 
 It is kept in memory: after a restart everybody asks again within a heartbeat. Each replica guards
 itself with leases of its own. Any thread may call it.
@@ -21,6 +20,11 @@ UNKNOWN = 2**53
 TURN_LEASES = 2
 """Who has held a lease for so many times its length lets others go first, if any wait."""
 
+SLOW_S = 0.5
+"""Turns of ingest that take longer are too long."""
+SMOOTHING = 4
+"""Over how many turns the average goes."""
+
 
 @dataclass(slots=True)
 class _Lease:
@@ -37,6 +41,26 @@ class _Wish:
     backlog: int
 
 
+@dataclass(slots=True)
+class Brake:
+    """When backlog is to wait: turns of ingest take long on average, or too much waits for it."""
+
+    on: bool = False
+    average_s: float = 0.0
+
+    def felt(self, turn_s: float, full: float) -> bool:
+        """Whether the brake is on after a turn of `turn_s`, with the queue `full` (0..1).
+
+        It is lifted only when there is plenty of room again, so that it does not flutter.
+        """
+        self.average_s += (turn_s - self.average_s) / SMOOTHING
+        if self.average_s > SLOW_S or full > 0.5:
+            self.on = True
+        elif self.average_s < SLOW_S / 2 and full < 0.25:
+            self.on = False
+        return self.on
+
+
 class Credit:
     """At most `leases` workers send backlog at a time, each for `lease_s` unless it is renewed.
 
@@ -51,7 +75,7 @@ class Credit:
         self._held: dict[str, _Lease] = {}
         self._wishes: OrderedDict[str, _Wish] = OrderedDict()
         self._granted: dict[str, str] = {}
-        self._braked = False
+        self._braked_until_s = clock.elapsed_s()
         self._turned_away = 0
         self._lock = threading.Lock()
 
@@ -116,9 +140,13 @@ class Credit:
         return [(worker, session, self._lease_s) for worker, session in granted.items()]
 
     def brake(self, on: bool) -> None:
-        """Give no leases, and renew none, until it is lifted."""
-        with self._turn():
-            self._braked = on
+        """Give no leases, and renew none, until it is lifted.
+
+        It lifts by itself a lease's length after it was last said: who braked may have nothing
+        more to do, and so nothing more to say.
+        """
+        with self._turn() as now_s:
+            self._braked_until_s = now_s + self._lease_s if on else now_s
 
     # --- under the lock ------------------------------------------------------------------------
 
@@ -130,16 +158,19 @@ class Credit:
             for worker in [w for w, lease in self._held.items() if lease.until_s <= now_s]:
                 del self._held[worker]
             yield now_s
-            while self._wishes and not self._braked and len(self._held) < self._leases:
+            while self._wishes and self._is_room(now_s):
                 worker, wish = self._wishes.popitem(last=False)
                 self._grant(worker, wish, now_s)
                 self._granted[worker] = wish.session
+
+    def _is_room(self, now_s: float) -> bool:
+        return now_s >= self._braked_until_s and len(self._held) < self._leases
 
     def _enter(self, worker: str, wish: _Wish, now_s: float) -> float:
         """A lease at once if nobody is before it, else a place among those who wait."""
         if worker in self._wishes:
             self._wishes[worker] = wish  # it keeps its place
-        elif not self._wishes and not self._braked and len(self._held) < self._leases:
+        elif not self._wishes and self._is_room(now_s):
             self._grant(worker, wish, now_s)
             return self._lease_s
         elif len(self._wishes) < MAX_WAITING:
@@ -153,7 +184,7 @@ class Credit:
 
     def _restate(self, worker: str, lease: _Lease, now_s: float) -> float:
         had_its_turn = now_s - lease.since_s >= TURN_LEASES * self._lease_s and self._wishes
-        if self._braked or had_its_turn:
+        if now_s < self._braked_until_s or had_its_turn:
             self._drop(worker)
             return self._enter(worker, _Wish(lease.session, lease.left), now_s)
         lease.until_s = now_s + self._lease_s

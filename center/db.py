@@ -13,7 +13,7 @@ Where rows are not enough, transactions queue: `take_turns` for edits, `in_order
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from operator import itemgetter
@@ -28,6 +28,7 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Table,
+    UpdateBase,
     create_engine,
     event,
     insert,
@@ -113,7 +114,7 @@ def name_of(folder: Path, url: URL | None) -> str:
     """The database's name for people, without user and password."""
     if url is None:
         return str(folder / FILE_NAME)
-    return str(url.set(drivername="postgresql", username=None, password=None, query={}))
+    return str(URL.create("postgresql", host=url.host, port=url.port, database=url.database))
 
 
 def open_sqlite(folder: Path) -> Database:
@@ -258,33 +259,67 @@ def insert_new(
     An empty `key` is whatever the table says is unique.
     The driver gets the rows as they are: they hold plain int, str, bytes, bool and None only.
     """
+    if rows:
+        names = tuple(rows[0])
+        tuples = [tuple(row[name] for name in names) for row in rows]
+        insert_new_tuples(connection, table, names, tuples, key)
+
+
+def insert_new_tuples(
+    connection: Connection,
+    table: Table,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    key: tuple[str, ...],
+) -> None:
+    """The same for rows that hold the columns `names` in this order; for rows by the thousand."""
     if not rows:
         return
     dialect = connection.dialect
     if _is_server(connection):
-        names = tuple(rows[0])
-        columns = tuple([row[name] for row in rows] for name in names)
+        columns = tuple(map(list, zip(*rows, strict=True)))
         connection.exec_driver_sql(_unnest_sql(dialect, table, key, names), columns)
-        return
-    sql, order = _insert_new_sql(dialect, table, key, tuple(rows[0]))
-    if order is None:
-        connection.exec_driver_sql(sql, rows)
     else:
-        connection.exec_driver_sql(sql, list(map(itemgetter(*order), rows)))
+        statement = _insert_new_statement(dialect, table, key)
+        run_many(connection, statement, names, rows)
+
+
+def run_many(
+    connection: Connection,
+    statement: UpdateBase,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """Run a statement for each row of its parameters `names`, past SQLAlchemy's own preparing.
+
+    For rows by the hundred that costs more than SQLite's work. The statement is kept: there must
+    be few.
+    """
+    if not rows:
+        return
+    sql, order = _driver_sql(connection.dialect, statement, names)
+    if order is None:
+        connection.exec_driver_sql(sql, [dict(zip(names, row, strict=True)) for row in rows])
+    elif order == names:
+        connection.exec_driver_sql(sql, list(rows))
+    else:
+        pick = itemgetter(*map(names.index, order))
+        connection.exec_driver_sql(sql, list(map(pick, rows)))
 
 
 @lru_cache(maxsize=64)
-def _insert_new_sql(
-    dialect: Dialect, table: Table, key: tuple[str, ...], columns: tuple[str, ...]
-) -> tuple[str, list[str] | None]:
-    """The statement, and the order of its parameters where the driver takes them by position.
+def _driver_sql(
+    dialect: Dialect, statement: UpdateBase, names: tuple[str, ...]
+) -> tuple[str, tuple[str, ...] | None]:
+    """The statement's text, and the order of its parameters where they go by position."""
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    order = getattr(compiled, "positiontup", None)
+    return str(compiled), None if order is None else tuple(order)
 
-    Compiled once: for rows by the hundred, SQLAlchemy's own preparing of each one costs more than
-    SQLite's inserting it.
-    """
-    statement = _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=key or None)
-    compiled = statement.compile(dialect=dialect, column_keys=list(columns))
-    return str(compiled), compiled.positiontup
+
+@lru_cache(maxsize=64)
+def _insert_new_statement(dialect: Dialect, table: Table, key: tuple[str, ...]) -> UpdateBase:
+    return _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=key or None)
 
 
 @lru_cache(maxsize=64)

@@ -5,94 +5,105 @@ for batches (ingest), telling listeners (live).
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, exists, func, insert, literal_column, select
+from sqlalchemy import (
+    Connection,
+    Insert,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+)
 
 from center import db
 from center.tables import events, open_incidents
-from wire.events import Event, Lane
+from wire.events import Lane
 
 KEY = ("worker", "epoch", "lane", "seq")
 MAX_LISTED = 1000
 
-# Literals, not parameters: the index covers only rows that say so.
-_ENDED = events.c.phase == literal_column("'end'")
-_STARTED = events.c.phase == literal_column("'start'")
+
+class EventRow(NamedTuple):
+    """A row to be stored, its columns in the order of the table, without the id.
+
+    A tuple and no dict: there are tens of thousands in a second.
+    """
+
+    worker: str
+    epoch: int
+    lane: Lane
+    seq: int
+    station: str
+    camera: str
+    task: str
+    rule: str
+    severity: str
+    phase: str | None
+    incident: str | None
+    t_ms: int
+    at_ms: int
+    clock: str
+    received_ms: int
+    backfill: bool
+    body: bytes
 
 
-def row(
-    event: Event, body: bytes, place: tuple[str, str, int, Lane, int], now_ms: int, backfill: bool
-) -> dict[str, Any]:
-    """The row of an event; `place` is worker, station, epoch, lane and number."""
-    worker, station, epoch, lane, seq = place
-    return {
-        "worker": worker,
-        "epoch": epoch,
-        "lane": lane,
-        "seq": seq,
-        "station": station,
-        "camera": event.camera,
-        "task": event.task,
-        "rule": event.rule,
-        "severity": event.severity,
-        "phase": event.phase,
-        "incident": event.incident,
-        "t_ms": event.t_ms,
-        "received_ms": now_ms,
-        "backfill": backfill,
-        "body": body,
-    }
-
-
-def store(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Insert contiguous rows of one worker, epoch and lane, and keep account of open incidents."""
+def store(connection: Connection, rows: list[EventRow]) -> None:
+    """Insert rows that are not there yet, and keep account of open incidents."""
     if not rows:
         return
-    db.insert_new(connection, events, rows, KEY)
-    if any(row["incident"] for row in rows):
-        _open_and_close(connection, rows[0], rows[-1])
+    db.in_order(connection)
+    db.insert_new_tuples(connection, events, EventRow._fields, rows, KEY)
+    _open_and_close(connection, rows)
 
 
-def _open_and_close(connection: Connection, first: dict[str, Any], last: dict[str, Any]) -> None:
+def _open_and_close(connection: Connection, rows: list[EventRow]) -> None:
     """An incident is open from its start to its end, in whichever order the two arrive."""
-    stored = (
-        events.c.worker == first["worker"],
-        events.c.epoch == first["epoch"],
-        events.c.lane == first["lane"],
-        events.c.seq.between(first["seq"], last["seq"]),
-        events.c.incident.is_not(None),
-    )
-    later = events.alias("later")
-    ended = exists().where(
-        later.c.worker == events.c.worker,
-        later.c.incident == events.c.incident,
-        later.c.phase == literal_column("'end'"),
-    )
-    # The first start of an incident counts, should there be two.
-    started = (
-        select(
-            events.c.worker,
-            events.c.incident,
-            func.min(events.c.station),
-            func.min(events.c.severity),
-            func.min(events.c.id),
-        )
-        .where(*stored, _STARTED, ~ended)
-        .group_by(events.c.worker, events.c.incident)
-    )
-    known = exists().where(
-        open_incidents.c.worker == events.c.worker, open_incidents.c.incident == events.c.incident
+    starts: dict[tuple[str, str], EventRow] = {}
+    ends: set[tuple[str, str]] = set()
+    for row in rows:
+        if row.incident and row.phase == "start":
+            starts.setdefault((row.worker, row.incident), row)
+        elif row.incident and row.phase == "end":
+            ends.add((row.worker, row.incident))
+    opened = [row for key, row in starts.items() if key not in ends]
+    db.run_many(connection, _CLOSE, _CLOSE_NAMES, list(ends))
+    db.run_many(connection, _OPEN, _OPEN_NAMES, [row[: len(KEY)] for row in opened])
+
+
+_OPEN_NAMES = tuple(f"its_{name}" for name in KEY)
+_CLOSE_NAMES = ("of_worker", "ended")
+
+
+def _opening() -> Insert:
+    """Opens the incident that an event starts, unless it is open or was ended before."""
+    later, known = events.alias("later"), open_incidents.alias("known")
+    start = select(
+        events.c.worker, events.c.incident, events.c.station, events.c.severity, events.c.id
+    ).where(
+        *(events.c[name] == bindparam(asked) for name, asked in zip(KEY, _OPEN_NAMES, strict=True)),
+        ~exists().where(
+            later.c.worker == events.c.worker,
+            later.c.incident == events.c.incident,
+            later.c.phase == literal_column("'end'"),
+        ),
+        ~exists().where(known.c.worker == events.c.worker, known.c.incident == events.c.incident),
     )
     columns = ["worker", "incident", "station", "severity", "event"]
-    connection.execute(insert(open_incidents).from_select(columns, started.where(~known)))
-    connection.execute(
-        delete(open_incidents).where(
-            open_incidents.c.worker == first["worker"],
-            open_incidents.c.incident.in_(select(events.c.incident).where(*stored, _ENDED)),
-        )
-    )
+    return insert(open_incidents).from_select(columns, start)
+
+
+_OPEN = _opening()
+_CLOSE = delete(open_incidents).where(
+    open_incidents.c.worker == bindparam("of_worker"),
+    open_incidents.c.incident == bindparam("ended"),
+)
 
 
 def bodies(
@@ -114,7 +125,11 @@ def bodies(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which events; what is None does not matter. `after` and `before` are ids, both exclusive."""
+    """Which events; what is None does not matter.
+
+    `since_ms` (inclusive) and `until_ms` (exclusive) are corrected times; `after` and `before` are
+    ids, both exclusive.
+    """
 
     station: str | None = None
     camera: str | None = None
@@ -142,9 +157,9 @@ def search(
         if value is not None:
             statement = statement.where(column[name] == value)
     if wanted.since_ms is not None:
-        statement = statement.where(column.t_ms >= wanted.since_ms)
+        statement = statement.where(column.at_ms >= wanted.since_ms)
     if wanted.until_ms is not None:
-        statement = statement.where(column.t_ms < wanted.until_ms)
+        statement = statement.where(column.at_ms < wanted.until_ms)
     if wanted.after is not None:
         statement = statement.where(column.id > wanted.after)
     if wanted.before is not None:
@@ -172,6 +187,8 @@ def shown(found: Row[Any]) -> dict[str, Any]:
         "epoch": found.epoch,
         "lane": found.lane,
         "seq": found.seq,
+        "at_ms": found.at_ms,
+        "clock": found.clock,
         "received_ms": found.received_ms,
         "backfill": found.backfill,
     }

@@ -1,25 +1,29 @@
 """Ingest: batches -> one transaction -> acks.
 
-Here: the rule by which a batch is accepted. Not here: rows (events, ledger), the thread and its
-queue (inbox), hellos and documents (downlink).
+Here: what becomes of a batch. Not here: what it says (batches), rows (events, ledger), the thread
+and its queue (inbox), hellos and documents (downlink).
 
 A batch is stored, its lane's watermark moved, the transaction committed; only then is the worker
 answered, and only then the broker. Several batches may share a transaction. Nothing blocks a lane:
-a single bad event becomes a gap, an unreadable batch is put aside.
+a single bad event becomes a gap, an unreadable batch is put aside and asked for in halves.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
+import msgspec
 from sqlalchemy import Connection
 
-from center import events, ledger, presence
+from center import batches, clocks, events, ledger, notify, presence
+from center.batches import Unfit
 from center.clock import Clock
+from center.credit import Brake, Credit
 from center.db import Database
+from center.events import EventRow
 from center.inbox import Inbox
-from center.ledger import Place
+from center.ledger import Mark, Place
 from center.live import Bell
 from center.logs import Seldom
 from center.metrics import Metrics
@@ -27,52 +31,15 @@ from center.presence import Presence
 from center.replies import LinkLike, Reply, revoked, send, unknown_session
 from wire import codec, topics
 from wire.codec import WireError
-from wire.events import (
-    MAX_BATCH_EVENTS,
-    MAX_EVENT_BYTES,
-    MAX_NUMBER,
-    MAX_WORD,
-    Ack,
-    Batch,
-    Event,
-    Gap,
-    Rewind,
-    Watermark,
-    decode_event,
-)
+from wire.events import Ack, Batch, Gap, Refused, Rewind, Watermark, batch_name
 from wire.link import Received
 from wire.topics import UpTopic
 
 MAX_GROUP = 10
 MAX_WAITING = 200
+MAX_REASON = 300
 
 _log = logging.getLogger("forecourt.ingest")
-
-
-def reached(watermark: int, first: int, last: int, gaps: Iterable[Gap]) -> int:
-    """How far a lane comes with the events `first`..`last` (none if last < first) and the gaps."""
-    spans = sorted([*((gap.first, gap.last) for gap in gaps), (first, last)])
-    for low, high in spans:
-        if low <= high and low <= watermark + 1:
-            watermark = max(watermark, high)
-    return watermark
-
-
-def leaves_hole(watermark: int, first: int, last: int, gaps: Iterable[Gap]) -> bool:
-    """Whether numbers are missing below the batch's events, or below a gap that comes alone."""
-    far = reached(watermark, first, last, gaps)
-    if last >= first:
-        return far < last
-    return far == watermark and any(gap.first > watermark + 1 for gap in gaps)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An event that cannot be stored."""
-
-    seq: int
-    reason: str
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +49,14 @@ class Turn:
     connection: Connection
     now_ms: int
     counts: Counter[str] = field(default_factory=Counter)
+    came: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How far the backlog of lane `bulk` has come, by worker and session."""
+    _rows: list[EventRow] = field(default_factory=list)
+    _bodies: dict[Place, dict[int, bytes]] = field(default_factory=dict)
     _held: dict[str, Presence | None] = field(default_factory=dict)
-    _marks: dict[Place, int] = field(default_factory=dict)
-    _moved: set[Place] = field(default_factory=set)
+    _clocks: dict[str, clocks.Reader] = field(default_factory=dict)
+    _marks: dict[Place, Mark] = field(default_factory=dict)
+    _moved: dict[Place, int] = field(default_factory=dict)
 
     def held(self, worker: str) -> Presence | None:
         """The worker's presence; None if it is not registered."""
@@ -92,35 +64,65 @@ class Turn:
             self._held[worker] = presence.of_worker(self.connection, worker)
         return self._held[worker]
 
-    def watermark(self, place: Place) -> int:
-        """How far a lane has come, this turn included."""
+    def clock(self, worker: str) -> clocks.Reader:
+        """What reads the times of the worker's events."""
+        if worker not in self._clocks:
+            self._clocks[worker] = clocks.reader(self.connection, worker)
+        return self._clocks[worker]
+
+    def mark(self, place: Place) -> Mark:
+        """How far a lane has come, and may come, this turn included."""
         if place not in self._marks:
-            self._marks[place] = ledger.mark(self.connection, place).seq
+            self._marks[place] = ledger.mark(self.connection, place, self.now_ms)
         return self._marks[place]
 
     def move(self, place: Place, to: int) -> None:
         """The lane has come further."""
-        if to > self._marks[place]:
-            self._marks[place] = to
-            self._moved.add(place)
+        mark = self._marks[place]
+        if to > mark.seq:
+            self._marks[place] = Mark(to, mark.high, mark.ends)
+            self._moved[place] = to
+
+    def bodies(self, place: Place, first: int, last: int) -> dict[int, bytes]:
+        """The bytes of the events `first`..`last` that are stored, this turn included."""
+        found = events.bodies(self.connection, *place, first, last)
+        new = self._bodies.get(place, {})
+        if new:
+            found.update((seq, new[seq]) for seq in range(first, last + 1) if seq in new)
+        return found
+
+    def store(self, place: Place, rows: list[EventRow]) -> None:
+        """These events of a lane are new."""
+        self._rows.extend(rows)
+        self._bodies.setdefault(place, {}).update((row.seq, row.body) for row in rows)
 
     def close(self) -> None:
-        """Write down how far each lane has come."""
-        moved = {place: self._marks[place] for place in self._moved}
-        ledger.advance(self.connection, moved, self.now_ms)
+        """Write down the events, what is to be told, and how far each lane has come."""
+        events.store(self.connection, self._rows)
+        alarms = [row._asdict() for row in self._rows if row.lane == "alarm"]
+        notify.enqueue(self.connection, alarms, self.now_ms)
+        ledger.advance(self.connection, self._moved, self.now_ms)
 
 
 class Ingest:
     """The accept rule on a thread of its own."""
 
     def __init__(
-        self, database: Database, link: LinkLike, clock: Clock, bell: Bell, metrics: Metrics
+        self,
+        database: Database,
+        link: LinkLike,
+        clock: Clock,
+        bell: Bell,
+        metrics: Metrics,
+        credit: Credit | None = None,
     ) -> None:
         self._database = database
         self._link = link
         self._clock = clock
         self._bell = bell
         self._metrics = metrics
+        self._credit = credit
+        self._brake = Brake()
         self._seldom = Seldom(_log, clock)
         self._inbox = Inbox(
             "ingest", self.take, link.ack, metrics, max_waiting=MAX_WAITING, max_group=MAX_GROUP
@@ -140,19 +142,37 @@ class Ingest:
         Raises one of `db.UNAVAILABLE` with nothing stored and nobody answered.
         """
         answers: dict[tuple[object, ...], tuple[int, Reply]] = {}
-        with self._database.transaction() as connection:
-            turn = Turn(connection, self._clock.now_ms())
-            for message in group:
-                reply = self._accept(turn, message)
-                if reply is not None:
-                    # A later answer of the same sort for the same lane says all of the earlier.
-                    answers[_about(reply)] = (message.connection, reply)
-            turn.close()
+        began_s = self._clock.elapsed_s()
+        try:
+            with self._database.transaction() as connection:
+                turn = Turn(connection, self._clock.now_ms())
+                # In one order of lanes, so that centers do not hold what the other waits for.
+                for message in sorted(group, key=attrgetter("topic")):
+                    reply = self._accept(turn, message)
+                    if reply is not None:
+                        # A later answer of the same sort for the same lane says all of the earlier.
+                        answers[_about(reply)] = (message.connection, reply)
+                turn.close()
+        finally:
+            self._feel(self._clock.elapsed_s() - began_s)
         for name, by in turn.counts.items():
             self._metrics.count(name, by)
+        leave = self._restate(turn)
         for number, reply in answers.values():
-            send(self._link, number, reply)
+            send(self._link, number, _with_credit(reply, leave))
         self._bell.ring()
+
+    def _feel(self, turn_s: float) -> None:
+        """Backlog waits while turns take long, or too many batches wait."""
+        if self._credit is not None:
+            self._credit.brake(self._brake.felt(turn_s, self.waiting / MAX_WAITING))
+
+    def _restate(self, turn: Turn) -> dict[tuple[str, str], float]:
+        """For how many seconds each worker and session that sent backlog may go on."""
+        if self._credit is None:
+            return {}
+        renew = self._credit.renew
+        return {(worker, name): renew(worker, name, n) for (worker, name), n in turn.came.items()}
 
     def _accept(self, turn: Turn, message: Received) -> Reply | None:
         topic = topics.parse(message.topic)
@@ -161,135 +181,133 @@ class Ingest:
         try:
             batch = codec.decode_up(topic, message.payload)
             assert isinstance(batch, Batch)
-            _require_sound(batch)
+            batches.require_sound(batch)
         except WireError as error:
-            turn.counts["unreadable_messages_total"] += 1
-            text = f"worker {topic.worker}: an unreadable batch is put aside: {error}"
-            self._seldom.warn(f"unreadable {topic.worker}", text)
-            if held is not None:
-                letter = (topic.worker, topic.channel, str(error), message.payload)
-                ledger.bury(turn.connection, *letter, turn.now_ms)
-            return None
+            return self._put_aside(turn, topic, held, message.payload, error)
         if held is None:
             turn.counts["strangers_total"] += 1
             return Reply(topic.worker, revoked(topic.worker, batch.session))
         if (batch.session, batch.fence) != (held.session, held.fence):
             turn.counts["stale_messages_total"] += 1
             return Reply(topic.worker, unknown_session(batch.session))
+        if batch.express:
+            self._store_ahead(turn, held, batch)
+            return None
         return Reply(topic.worker, self._store(turn, held, batch))
+
+    def _put_aside(
+        self, turn: Turn, topic: UpTopic, held: Presence | None, payload: bytes, error: WireError
+    ) -> Reply | None:
+        """Keep what cannot be read as a dead letter, and ask the session that counts for halves."""
+        turn.counts["unreadable_messages_total"] += 1
+        text = f"worker {topic.worker}: an unreadable batch is put aside: {error}"
+        self._seldom.warn(f"unreadable {topic.worker}", text)
+        if held is None:
+            return None
+        letter = (topic.worker, topic.channel, str(error), payload)
+        ledger.bury(turn.connection, *letter, turn.now_ms)
+        if not held.session:
+            return None
+        name, reason = batch_name(payload), str(error)[:MAX_REASON]
+        return Reply(topic.worker, Refused(session=held.session, batch=name, reason=reason))
 
     def _store(self, turn: Turn, held: Presence, batch: Batch) -> Ack | Rewind:
         place: Place = (held.worker, batch.epoch, batch.lane)
-        old = turn.watermark(place)
+        mark = turn.mark(place)
         last = batch.first + len(batch.events) - 1
-        if leaves_hole(old, batch.first, last, batch.gaps):
+        if batches.leaves_hole(mark.seq, batch.first, last, batch.gaps):
             turn.counts["rewinds_total"] += 1
-            mark = Watermark(epoch=batch.epoch, lane=batch.lane, seq=old)
-            return Rewind(session=batch.session, watermark=mark)
-        self._compare_known(turn, place, batch, old)
-        rows, refused = _rows(held, batch, old, turn.now_ms)
-        far = reached(old, batch.first, last, batch.gaps)
-        gaps = _new_gaps(batch, old, far)
-        events.store(turn.connection, rows)
+            known = Watermark(epoch=batch.epoch, lane=batch.lane, seq=mark.seq)
+            return Rewind(session=batch.session, watermark=known)
+        unfit = self._store_events(turn, held, batch, mark.seq)
+        far = batches.reached(mark.seq, batch.first, last, batch.gaps)
+        gaps = batches.new_gaps(batch, mark.seq, far)
+        lost = ledger.end_of(mark, far)
+        if lost is not None:
+            gaps.append(lost)
+            far = lost.last
         ledger.declare(turn.connection, place, gaps, turn.now_ms)
-        self._refuse(turn, place, refused)
+        refused = [Gap(first=one.seq, last=one.seq, why="refused") for one in unfit]
+        ledger.declare(turn.connection, place, refused, turn.now_ms)
         turn.move(place, far)
-        turn.counts.update(batches_total=1, events_stored_total=len(rows), gaps_total=len(gaps))
-        mark = Watermark(epoch=batch.epoch, lane=batch.lane, seq=far)
-        return Ack(session=batch.session, watermark=mark)
+        turn.counts.update(batches_total=1, gaps_total=len(gaps))
+        turn.counts["events_refused_total"] += len(unfit)
+        if batch.backfill and batch.lane == "bulk":
+            turn.came[held.worker, batch.session] += far - mark.seq
+        here = Watermark(epoch=batch.epoch, lane=batch.lane, seq=far)
+        return Ack(session=batch.session, watermark=here)
 
-    def _compare_known(self, turn: Turn, place: Place, batch: Batch, old: int) -> None:
-        """Events that were stored already must be the same; another body under a number is kept."""
-        known = batch.events[: max(0, old - batch.first + 1)]
-        if not known:
-            return
-        turn.counts["events_duplicate_total"] += len(known)
-        last = batch.first + len(known) - 1
-        stored = events.bodies(turn.connection, *place, batch.first, last)
-        for seq, raw in enumerate(known, batch.first):
+    def _store_ahead(self, turn: Turn, held: Presence, batch: Batch) -> None:
+        """An alarm that overtakes its lane is stored under its number, and that is all."""
+        turn.counts["batches_total"] += 1
+        place: Place = (held.worker, batch.epoch, batch.lane)
+        self._store_events(turn, held, batch, turn.mark(place).seq)
+
+    def _store_events(self, turn: Turn, held: Presence, batch: Batch, old: int) -> list[Unfit]:
+        """Take over what is not there yet; those that cannot be stored are put aside.
+
+        At or below the watermark an event is there, or it was declared lost. Where that was a
+        mistake it is stored all the same. Above it, only alarms may be there already (express).
+        """
+        place: Place = (held.worker, batch.epoch, batch.lane)
+        last = batch.first + len(batch.events) - 1
+        there: dict[int, bytes] = {}
+        if batch.events and (batch.lane == "alarm" or batch.first <= old):
+            there = turn.bodies(place, batch.first, last)
+        lost: list[Gap] = []
+        if batch.first <= min(last, old) and any(
+            seq not in there for seq in range(batch.first, min(last, old) + 1)
+        ):
+            lost = ledger.lost_within(turn.connection, place, batch.first, min(last, old))
+        clock = turn.clock(held.worker)
+        origin = (held.worker, held.station)
+        rows: list[EventRow] = []
+        unfit: list[Unfit] = []
+        for seq, raw in enumerate(batch.events, batch.first):
             body = bytes(raw)
-            if seq in stored and stored[seq] != body:
-                turn.counts["identity_conflicts_total"] += 1
-                self._bury(
-                    turn, place, Refused(seq, "it was stored before, with another body", body)
-                )
-
-    def _refuse(self, turn: Turn, place: Place, refused: list[Refused]) -> None:
-        """Events that cannot be stored are declared lost, so that the lane goes on."""
-        gaps = [Gap(first=one.seq, last=one.seq, why="refused") for one in refused]
-        ledger.declare(turn.connection, place, gaps, turn.now_ms)
-        turn.counts["events_refused_total"] += len(refused)
-        for one in refused:
+            if seq in there:
+                if there[seq] != body:
+                    turn.counts["identity_conflicts_total"] += 1
+                    other = "it was stored before, with another body"
+                    self._bury(turn, place, Unfit(seq, other, body))
+                continue
+            if seq <= old and not any(gap.first <= seq <= gap.last for gap in lost):
+                continue
+            try:
+                rows.append(batches.row(body, seq, batch, origin, clock, turn.now_ms))
+            except ValueError as error:
+                unfit.append(Unfit(seq, str(error)[:MAX_REASON], body))
+        turn.store(place, rows)
+        for one in unfit:
             self._bury(turn, place, one)
+        turn.counts["events_stored_total"] += len(rows)
+        turn.counts["events_duplicate_total"] += len(batch.events) - len(rows) - len(unfit)
+        return unfit
 
-    def _bury(self, turn: Turn, place: Place, refused: Refused) -> None:
+    def _bury(self, turn: Turn, place: Place, unfit: Unfit) -> None:
         worker, epoch, lane = place
-        text = f"event {refused.seq} of {lane}, epoch {epoch}, is put aside: {refused.reason}"
+        text = f"event {unfit.seq} of {lane}, epoch {epoch}, is put aside: {unfit.reason}"
         self._seldom.warn(f"refused {worker}", f"worker {worker}: {text}")
-        letter = (worker, f"ev/{lane}", refused.reason, refused.body)
-        ledger.bury(turn.connection, *letter, turn.now_ms, (epoch, lane, refused.seq))
+        letter = (worker, f"ev/{lane}", unfit.reason, unfit.body)
+        ledger.bury(turn.connection, *letter, turn.now_ms, (epoch, lane, unfit.seq))
 
 
 def _about(reply: Reply) -> tuple[object, ...]:
     message = reply.message
-    if isinstance(message, Ack | Rewind):
-        mark = message.watermark
-        return type(message), reply.worker, message.session, mark.epoch, mark.lane
-    return type(message), reply.worker, message.session
+    match message:
+        case Ack() | Rewind():
+            mark = message.watermark
+            return type(message), reply.worker, message.session, mark.epoch, mark.lane
+        case Refused():
+            return type(message), reply.worker, message.session, message.batch
+        case _:
+            return type(message), reply.worker, message.session
 
 
-def _require_sound(batch: Batch) -> None:
-    """What the types do not say. Raises WireError."""
-    numbers = [batch.first, *(number for gap in batch.gaps for number in (gap.first, gap.last))]
-    if not all(1 <= number <= MAX_NUMBER - MAX_BATCH_EVENTS for number in numbers):
-        raise WireError("an event's number is not within 1..2^53")
-    if not 1 <= batch.epoch <= MAX_NUMBER:
-        raise WireError("the epoch is not within 1..2^53")
-    if any(gap.first > gap.last for gap in batch.gaps):
-        raise WireError("a gap ends before it begins")
-    if len(batch.events) > MAX_BATCH_EVENTS:
-        raise WireError(f"{len(batch.events)} events; a batch holds at most {MAX_BATCH_EVENTS}")
-
-
-def _rows(
-    held: Presence, batch: Batch, old: int, now_ms: int
-) -> tuple[list[dict[str, object]], list[Refused]]:
-    """The rows of the events above the watermark, and those that cannot be rows."""
-    rows: list[dict[str, object]] = []
-    refused: list[Refused] = []
-    for seq, raw in enumerate(batch.events, batch.first):
-        if seq <= old:
-            continue
-        body = bytes(raw)
-        try:
-            event = _event(body)
-        except ValueError as error:
-            refused.append(Refused(seq, str(error)[:300], body))
-            continue
-        place = (held.worker, held.station, batch.epoch, batch.lane, seq)
-        rows.append(events.row(event, body, place, now_ms, batch.backfill))
-    return rows, refused
-
-
-def _event(body: bytes) -> Event:
-    """The event, if it can be stored. Raises ValueError (as msgspec's errors are)."""
-    if len(body) > MAX_EVENT_BYTES:
-        raise ValueError(f"{len(body)} bytes; an event holds at most {MAX_EVENT_BYTES}")
-    event = decode_event(body)
-    if not -MAX_NUMBER <= event.t_ms <= MAX_NUMBER:
-        raise ValueError("t_ms is no time")
-    words = (event.kind, event.camera, event.task, event.rule, event.severity, event.incident or "")
-    if max(map(len, words)) > MAX_WORD:
-        raise ValueError(f"a word of it is longer than {MAX_WORD} characters")
-    if b"\\u0000" in body and "\0" in "".join(words):
-        raise ValueError("a word of it holds a NUL")
-    return event
-
-
-def _new_gaps(batch: Batch, old: int, far: int) -> list[Gap]:
-    """The declared gaps between the old watermark and the new one."""
-    return [
-        Gap(first=max(gap.first, old + 1), last=gap.last, why=gap.why)
-        for gap in batch.gaps
-        if old < gap.last <= far
-    ]
+def _with_credit(reply: Reply, leave: dict[tuple[str, str], float]) -> Reply:
+    """An ack of lane `bulk` restates the leave of a worker that sent backlog."""
+    message = reply.message
+    if not isinstance(message, Ack) or message.watermark.lane != "bulk":
+        return reply
+    credit_s = leave.get((reply.worker, message.session))
+    return Reply(reply.worker, msgspec.structs.replace(message, credit_s=credit_s))

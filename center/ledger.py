@@ -18,6 +18,8 @@ from wire.messages import Held, Hello
 Place = tuple[str, int, Lane]
 """Worker, epoch and lane."""
 
+MISTAKABLE = ("lost_with_disk", "forgotten")
+"""Why a gap may be wrong: a disk may turn up again."""
 MAX_DEAD_LETTERS = 1000
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 
@@ -34,13 +36,11 @@ class Mark:
     """The last number that the worker still has; none: it may go on."""
 
 
-NOTHING = Mark()
-
-
-def mark(connection: Connection, place: Place) -> Mark:
+def mark(connection: Connection, place: Place, now_ms: int) -> Mark:
     """How far a lane has come.
 
-    The row is held to the end of the transaction, where the database can.
+    Its row is held to the end of the transaction where several may write at once, and made for that
+    where there is none yet.
     """
     worker, epoch, lane = place
     column = watermarks.c
@@ -48,7 +48,11 @@ def mark(connection: Connection, place: Place) -> Mark:
         column.worker == worker, column.epoch == epoch, column.lane == lane
     )
     row = connection.execute(statement.with_for_update()).first()
-    return NOTHING if row is None else Mark(*row)
+    if row is None:
+        born = {"worker": worker, "epoch": epoch, "lane": lane, "seq": 0, "updated_ms": now_ms}
+        db.insert_new(connection, watermarks, [{**born, "high": 0}], ("worker", "epoch", "lane"))
+        row = connection.execute(statement.with_for_update()).one()
+    return Mark(*row)
 
 
 def of_epochs(connection: Connection, worker: str, held: Iterable[Held]) -> list[Watermark]:
@@ -156,6 +160,22 @@ def declare(connection: Connection, place: Place, lost: Iterable[Gap], now_ms: i
         for gap in lost
     ]
     db.insert_new(connection, gaps, rows, ("worker", "epoch", "lane", "first"))
+
+
+def lost_within(connection: Connection, place: Place, first: int, last: int) -> list[Gap]:
+    """The gaps that the center or a restored one declared, and that events may still belie."""
+    worker, epoch, lane = place
+    column = gaps.c
+    statement = select(column.first, column.last, column.why).where(
+        column.worker == worker,
+        column.epoch == epoch,
+        column.lane == lane,
+        column.first <= last,
+        column.last >= first,
+        column.why.in_(MISTAKABLE),
+    )
+    found = connection.execute(statement)
+    return [Gap(first=row.first, last=row.last, why=row.why) for row in found]
 
 
 def bury(
