@@ -107,7 +107,7 @@ class Sender:
             )
             self._outbox.reopened(mark.epoch, mark.lane, mark.seq)
         else:
-            if mark.epoch == epoch and mark.seq > given_out[mark.lane]:
+            if mark.epoch == epoch and mark.seq > given_out.get(mark.lane, 0):
                 log.error("the center knows numbers that this process never gave out: a new epoch")
                 self._outbox.renew_epoch()
             self._outbox.acked(mark.epoch, mark.lane, mark.seq)

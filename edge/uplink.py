@@ -18,6 +18,7 @@ from importlib.metadata import version
 
 import msgspec
 
+from edge import brokers as choice
 from edge import observed
 from edge.clock import Clock
 from edge.pacing import Pace
@@ -59,9 +60,13 @@ _HELLO_NOT_BEFORE_S = 5.0
 """Between two hellos that evidence of a restored center asks for."""
 _INBOX = 1000
 _MAX_DRAINED = 4096
+_AT_ONCE = 3
+"""Denials of a connection after which a hello is repeated at once, should the center ask for it."""
 _EVIDENCE = 4
 """Drained lanes that each hello names, so that a restored center shows itself."""
 _CALLS = 16
+_TOLD, _GOOD, _BROKERS = "told_generation", "good_broker", "brokers"
+"""Facts that are kept beside the desired document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +144,18 @@ class Uplink:
         self._center_ahead_ms = clock.wall_ms() - clock.boot_ms()
         self._challenge = ""
         self.denied = ""
+        self._denials = 0
         self._quiet_s = 0.0
         self.ignored = 0
+        self._configured = tuple(brokers)
         self._link = Link(
-            brokers,
+            self._brokers(),
             client_id=identity.worker,
             subscribe=[topics.all_down(identity.worker)],
             on_event=self._enqueue,
             will=self._will,
             backoff_s=(min(0.5, reconnect_max_s), reconnect_max_s),
+            on_good=self._on_good,
         )
 
     # --- what others ask for ---
@@ -214,6 +222,9 @@ class Uplink:
     def _enqueue(self, event: LinkEvent) -> None:
         self._loop.call_soon_threadsafe(self._put, event)
 
+    def _on_good(self, broker: Broker) -> None:
+        self._loop.call_soon_threadsafe(self._remember, _GOOD, choice.address(broker))
+
     def _woken(self, alarms: list[Stored]) -> None:
         if self._session is not None:
             self._session.sender.happened(alarms)
@@ -239,7 +250,7 @@ class Uplink:
         event = await self._inbox.get()
         match event:
             case Up():
-                self._challenge = ""
+                self._challenge, self._denials = "", 0
                 self._turn(event, None)
                 log.info("connected, session %s", event.session)
             case Down(_, reason):
@@ -281,7 +292,7 @@ class Uplink:
 
     def _welcomed(self, welcome: Welcome, up: Up) -> None:
         """A session begins, or the watermarks of further epochs are told on one that has begun."""
-        self.denied, self._challenge = "", ""
+        self.denied, self._challenge, self._denials = "", "", 0
         if welcome.now_ms:
             self._center_ahead_ms = welcome.now_ms - self._clock.boot_ms()
         try:
@@ -295,6 +306,7 @@ class Uplink:
             session.sender.settled(mark)
         session.sender.credited(welcome.credit_s)
         self._tell_drained(session, up, welcome.generation)
+        self._take_brokers(welcome.brokers)
         self._stored.set()
         self._changed.set()
 
@@ -310,7 +322,7 @@ class Uplink:
             ack_within_s=self._ack_within_s,
         )
         session = _Session(up.session, welcome.fence, welcome.heartbeat_s, sender)
-        if self._desired.fact("told_generation") != str(welcome.generation):
+        if self._desired.fact(_TOLD) != str(welcome.generation):
             session.untold = self._outbox.drained(0, _MAX_DRAINED)
         log.info("welcomed by the center, fence %d", welcome.fence)
         self._turn(up, session)
@@ -326,14 +338,33 @@ class Uplink:
             self._say("hello", msgspec.structs.replace(hello, epochs=now, epochs_more=0))
             return
         session.untold = None
+        self._remember(_TOLD, str(generation))
+
+    def _take_brokers(self, urls: Iterable[str]) -> None:
+        """Where else this center can be met; kept for the next start. Nothing said: no change."""
+        announced = choice.written(choice.readable(urls))
+        if announced != choice.written(()) and announced != self._desired.fact(_BROKERS):
+            self._remember(_BROKERS, announced)
+            self._link.reorder(self._brokers())
+
+    def _brokers(self) -> list[Broker]:
+        announced = choice.remembered(self._desired.fact(_BROKERS))
+        good = self._desired.fact(_GOOD)
+        return choice.in_order(self._configured, announced, good, self._identity.worker)
+
+    def _remember(self, name: str, value: str) -> None:
+        """Keep a small fact over restarts; without it one only begins elsewhere."""
         try:
-            self._desired.remember("told_generation", str(generation))
+            if self._desired.fact(name) != value:
+                self._desired.remember(name, value)
         except sqlite3.Error as error:
-            log.error("the center's generation cannot be remembered: %s", error)
+            log.error("%s cannot be remembered: %s", name, error)
 
     def _denied(self, deny: Deny) -> None:
         self._turn(self._up, None)
-        self._quiet_s = deny.retry_after_s
+        self._denials += 1
+        at_once = self._denials <= _AT_ONCE
+        self._quiet_s = deny.retry_after_s if at_once else max(1.0, deny.retry_after_s)
         self._challenge = deny.challenge
         if self.denied != deny.reason and not deny.challenge:
             log.error("the center refuses this worker (%s): %s", deny.code, deny.reason)
@@ -462,7 +493,7 @@ class Uplink:
                 streams=list(report.streams),
                 observed=observed.digest_of(report.items),
                 epoch=epoch,
-                high={str(lane): high[lane] for lane in LANES} if epoch else {},
+                high={str(lane): high.get(lane, 0) for lane in LANES} if epoch else {},
                 backlog=session.sender.backlog,
             ),
         )

@@ -11,7 +11,7 @@ import pytest
 
 from edge.clock import SystemClock
 from edge.store.desired import DesiredStore, digest_of
-from edge.store.outbox import Outbox, Stored
+from edge.store.outbox import Outbox
 from edge.uplink import Identity, Report, Uplink
 from tests.parts.brokers import embedded
 from tests.parts.links import Heard, linked
