@@ -1,4 +1,7 @@
-"""The database: its file, its transactions, and migrations that lead to exactly the tables."""
+"""The database: its transactions on both engines, migrations that lead to exactly the tables.
+
+Tests without the fixture `center` are about SQLite's file; of servers' own ways: test_postgres.
+"""
 
 import sqlite3
 import threading
@@ -12,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from center import db
 from center.tables import meta, metadata, stations
-from tests.parts.centers import Rig
+from tests.parts.centers import SQLITE_ONLY, Rig
 
 ROW = {"name": "s1", "document": b"{}", "revision": 1, "created_ms": 1, "updated_ms": 1}
 
@@ -112,6 +115,7 @@ def test_writers_queue(center: Rig) -> None:
     assert sorted(drawn) == list(range(1, 81))
 
 
+@SQLITE_ONLY
 def test_a_lock_of_somebody_else_is_told_as_unavailable(
     center: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

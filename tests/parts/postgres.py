@@ -52,12 +52,13 @@ class Postgres:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
-    def database(self, *, migrated: bool = True) -> Iterator[str]:
+    def database(self, *, migrated: bool = True, encoding: str = "UTF8") -> Iterator[str]:
         """A fresh database and its URL; dropped afterwards, with whoever still uses it."""
         name = f"test{next(self._numbers)}"
         if migrated:
             self._migrate_template()
-        self._do("CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE if migrated else "template0")
+        template = _TEMPLATE if migrated else "template0"
+        self._do(f"CREATE DATABASE {{}} TEMPLATE {{}} ENCODING {encoding}", name, template)
         try:
             yield self.url(name)
         finally:
@@ -75,9 +76,7 @@ class Postgres:
 
     def _do(self, statement: str, *names: str) -> None:
         with self._admin() as connection:
-            connection.execute(
-                sql.SQL(statement).format(*map(sql.Identifier, names))  # type: ignore[arg-type]  # ours
-            )
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def _admin(self) -> "psycopg.Connection[tuple[Any, ...]]":
         return psycopg.connect(self.url("postgres"), autocommit=True)
