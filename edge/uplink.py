@@ -322,8 +322,6 @@ class Uplink:
             ack_within_s=self._ack_within_s,
         )
         session = _Session(up.session, welcome.fence, welcome.heartbeat_s, sender)
-        if self._desired.fact(_TOLD) != str(welcome.generation):
-            session.untold = self._outbox.drained(0, _MAX_DRAINED)
         log.info("welcomed by the center, fence %d", welcome.fence)
         self._turn(up, session)
         return session
@@ -331,7 +329,9 @@ class Uplink:
     def _tell_drained(self, session: _Session, up: Up, generation: int) -> None:
         """A center whose generation is new may lack what an earlier one had: name it all."""
         if session.untold is None:
-            return
+            if self._desired.fact(_TOLD) == str(generation):
+                return
+            session.untold = self._outbox.drained(0, _MAX_DRAINED)
         if session.untold:
             now, session.untold = session.untold[:MAX_EPOCHS], session.untold[MAX_EPOCHS:]
             hello = self._hello(up.session)
