@@ -14,7 +14,7 @@ from cli.api import Api, RefusedError, place
 from cli.apply import AsJson, DryRun
 from cli.documents import label
 from cli.errors import BAD_INPUT, FAILED, CommandError
-from cli.get import noun_of, place_of
+from cli.get import FACTS, noun_of, place_of
 
 _OptionalFiles = Annotated[
     list[str] | None,
@@ -77,8 +77,8 @@ def _targets(
     if kind is None or name is None:
         raise CommandError(f"which {kind} is to be deleted? Give its name", BAD_INPUT)
     noun = noun_of(kind)
-    if noun == "events":
-        raise CommandError("events are facts: they cannot be deleted", BAD_INPUT)
+    if noun in FACTS:
+        raise CommandError(f"{noun} are facts: they cannot be deleted", BAD_INPUT)
     path = place_of(noun, name, station)
     within = f"{station}/" if noun in ("cameras", "tasks") else ""
     return [(f"{noun[:-1]}/{within}{name}", path)]

@@ -19,7 +19,9 @@ from cli.tables import View
 from wire import text
 from wire.specs import NAME_PATTERN
 
-NOUNS = ("stations", "workers", "cameras", "tasks", "events")
+NOUNS = ("stations", "workers", "cameras", "tasks", "events", "webhooks", "notifications")
+FACTS = ("events", "notifications")
+"""They have no names, and cannot be changed."""
 MAX_EVENTS = 100_000
 
 
@@ -34,7 +36,10 @@ class Output(StrEnum):
 
 def get(
     kind: Annotated[
-        str, typer.Argument(help="stations, workers, cameras, tasks or events (or one: task)")
+        str,
+        typer.Argument(
+            help="stations, workers, cameras, tasks, events, webhooks, notifications (or one: task)"
+        ),
     ],
     name: Annotated[str | None, typer.Argument(show_default=False)] = None,
     station: Annotated[str | None, typer.Option("--station", help="Of this station only.")] = None,
@@ -47,9 +52,10 @@ def get(
     url: access.Url = None,
     token_file: access.TokenFile = None,
 ) -> None:
-    """List stations, workers, cameras, tasks or the latest events, or show one by name.
+    """List stations, workers, cameras, tasks, webhooks, the latest events or notifications.
 
-    What -o yaml writes of all but events can be applied again. Passwords are never in it.
+    Or show one by name. What -o yaml writes of the first four can be applied again. Passwords and
+    secrets are never in it.
 
     \b
     Examples:
@@ -57,10 +63,11 @@ def get(
       forecourt get tasks --station s0042
       forecourt get task bay-2 --station s0042 -o yaml
       forecourt get events --limit 20
+      forecourt get notifications --station s0042
     """
     noun = noun_of(kind)
-    if name is not None and noun == "events":
-        raise CommandError("events have no names; give --station, --limit", BAD_INPUT)
+    if name is not None and noun in FACTS:
+        raise CommandError(f"{noun} have no names; give --station, --limit", BAD_INPUT)
     with Api(access.find(url, token_file)) as api:
         found = _found(api, noun, name, station, limit)
     views = found[:limit]
@@ -91,7 +98,7 @@ def place_of(noun: str, name: str, station: str | None) -> str:
     for each in (name, station):
         if each is not None:
             require_name(each)
-    if noun in ("stations", "workers"):
+    if noun in ("stations", "workers", "webhooks"):
         return f"/{noun}/{name}"
     if station is None:
         raise CommandError(f"{name} of which station? Give --station NAME", BAD_INPUT)
@@ -107,12 +114,15 @@ def require_name(name: str) -> None:
 
 
 def _found(api: Api, noun: str, name: str | None, station: str | None, limit: int) -> list[View]:
-    if noun == "events":
-        asked = {"order": "desc", **({"station": station} if station else {})}
-        events = list(api.events(asked, limit))
-        _require_station(api, station, events)
-        return events
-    if name is not None and (station is not None or noun in ("stations", "workers")):
+    if noun in FACTS:
+        asked = {"station": station} if station else {}
+        if noun == "events":
+            facts = list(api.events({"order": "desc", **asked}, limit))
+        else:
+            facts = list(api.notifications(asked, limit))
+        _require_station(api, station, facts)
+        return facts
+    if name is not None and (station is not None or noun in ("stations", "workers", "webhooks")):
         return [api.get(place_of(noun, name, station))]
     if noun == "stations" and station is not None:
         return [api.get(place_of(noun, station, None))]

@@ -96,6 +96,17 @@ def _stream_health(view: View, _: int) -> object:
     return f"{running} of {len(streams)}"
 
 
+def _told(note: View, _: int) -> object:
+    """Each webhook, and why it has not taken it yet."""
+    ways = (
+        f"{way['webhook']}: {way['error']} ({way['attempts']}×)"
+        if way["error"]
+        else f"{way['webhook']}: {way['state']}"
+        for way in note["deliveries"]
+    )
+    return "\n".join(ways)
+
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "stations": (
         Column("STATION", _name),
@@ -154,6 +165,23 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("TASK", _field("task"), wide=True),
         Column("INCIDENT", _field("incident"), wide=True),
         Column("LATE", lambda event, _: "late" if event.get("backfill") else "", wide=True),
+    ),
+    "webhooks": (
+        Column("WEBHOOK", _field("name")),
+        Column("SEVERITY", _field("min_severity")),
+        Column("STATION", lambda hook, _: _or_dash(hook["station"])),
+        Column("URL", _field("url")),
+    ),
+    "notifications": (
+        Column("TIME", lambda note, _: terminal.local_time(note["at_ms"], year=False)),
+        Column("SEVERITY", _field("severity")),
+        Column("STATION", _field("station"), varied=True),
+        Column("STATE", _field("state")),
+        Column("TOLD", _told, wraps=True),
+        Column("ID", _field("id"), wide=True, right=True),
+        Column("WORKER", _field("worker"), wide=True),
+        Column("INCIDENT", _field("incident"), wide=True),
+        Column("DELIVERY", _field("delivery"), wide=True),
     ),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli import terminal
+from cli import tables, terminal
 from cli.access import Access
 from cli.api import Api
 from cli.errors import CommandError
@@ -197,3 +197,15 @@ def test_the_schema_names_every_kind(run: Run) -> None:
     """Editors get one JSON Schema for all resources."""
     schema = json.loads(run("schema").out)
     assert {"Station", "Worker", "Camera", "Task"} <= set(schema["$defs"])
+
+
+def test_a_notification_says_who_was_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each webhook has a line: that it was told, or why not yet and after how many attempts."""
+    ways = [
+        {"webhook": "duty", "state": "sent", "attempts": 1, "error": ""},
+        {"webhook": "pager", "state": "waiting", "attempts": 3, "error": "it answered 503"},
+    ]
+    note = {"at_ms": 0, "severity": "critical", "station": "s1", "state": "waiting"}
+    tables.print_table("notifications", [{**note, "deliveries": ways}], wide=False)
+    shown = capsys.readouterr().out
+    assert re.search(r"critical +waiting +duty: sent *\n +pager: it answered 503 \(3×\)", shown)

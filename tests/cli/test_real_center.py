@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cli import access
@@ -101,3 +102,23 @@ def test_events_and_login_codes(run: Run, serving: Path) -> None:
     with Api(access.Access((serving / "url").read_text(), token)) as api:
         assert api.login_code()
         assert list(api.events({"order": "asc"}, 10)) == []
+
+
+def test_webhooks_and_notifications(run: Run, serving: Path) -> None:
+    """Webhooks are listed without their secrets and deleted by name; notifications only listed."""
+    token = access.read_token(serving / "token")
+    made = httpx.put(
+        f"{(serving / 'url').read_text().rstrip('/')}/api/v1/webhooks/duty",
+        json={"url": "https://pager.example/hook?token=hunter2", "secret": "hunter2" * 3},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert made.status_code == 200, made.text
+    shown = "".join(run("get", "webhooks", *words).out for words in ((), ("-o", "json")))
+    assert "https://pager.example/hook?..." in shown
+    assert "hunter2" not in shown
+    assert json.loads(run("get", "webhook", "duty", "-o", "json").out)["secret"] == "set"
+    assert run("delete", "webhook", "duty").out == "webhook/duty deleted\n"
+    assert "no webhooks" in run("get", "webhooks").err
+    assert "no notifications" in run("get", "notifications").err
+    assert run("get", "notification", "duty").code == 2
+    assert run("delete", "notification", "duty").code == 2

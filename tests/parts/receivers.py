@@ -33,6 +33,13 @@ class Receiver:
         return [post.headers["X-Forecourt-Delivery"] for post in self.posts]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not wait for its answer is no news here."""
+
+
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     """A receiver on a free port."""
@@ -59,8 +66,7 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             """Nothing on standard error."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     receiver.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
