@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests: a server of Debian's package in a folder of its own.
 
 PostgreSQL refuses to run as root: then the server's user is `postgres`, else who runs the tests.
-Each test takes a database of its own, copied from one that is migrated already.
+Each test has a database of its own.
 """
 
 import os
@@ -30,6 +30,24 @@ _READY_S = 30.0
 _PORT_ATTEMPTS = 5
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
+# Without checks and triggers, so in any order.
+_EMPTY = """
+DO $$ DECLARE one text; BEGIN
+  SET LOCAL session_replication_role = replica;
+  SET LOCAL lock_timeout = '1s';
+  FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public'
+    AND tablename NOT IN ('meta', 'alembic_version')
+  LOOP EXECUTE format('DELETE FROM %I', one); END LOOP;
+  UPDATE meta SET revision = 0;
+  FOR one IN SELECT sequencename FROM pg_sequences
+  LOOP EXECUTE format('ALTER SEQUENCE %I RESTART', one); END LOOP;
+END $$
+"""
+_SHAPE = """
+SELECT (SELECT count(*) FROM meta), (SELECT min(version_num) FROM alembic_version),
+  (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_constraint)
+"""
+
 
 def programs() -> Path | None:
     """The folder of the newest server that is installed, None without one."""
@@ -46,6 +64,8 @@ class Postgres:
     start: Callable[[], None]
     log: Path
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    _free: list[str] = field(default_factory=list)
+    _shape: tuple[Any, ...] | None = None
 
     def url(self, database: str) -> str:
         """The address of one database, without a password."""
@@ -53,26 +73,42 @@ class Postgres:
 
     @contextmanager
     def database(self, *, migrated: bool = True, encoding: str = "UTF8") -> Iterator[str]:
-        """A fresh database and its URL; dropped afterwards, with whoever still uses it."""
-        name = f"test{next(self._numbers)}"
-        if migrated:
-            self._migrate_template()
-        template = _TEMPLATE if migrated else "template0"
-        self._do(f"CREATE DATABASE {{}} TEMPLATE {{}} ENCODING {encoding}", name, template)
+        """A database of a test's own, and its URL: empty, or migrated and without rows.
+
+        A migrated one is emptied afterwards for the next test, which takes a tenth of the time that
+        a new one does; it is dropped where that fails, or where its tables are not what they were.
+        """
+        kept = self._free.pop() if migrated and self._free else None
+        name = kept or f"test{next(self._numbers)}"
+        if kept is None:
+            template = self._template() if migrated else "template0"
+            self._do(f"CREATE DATABASE {{}} TEMPLATE {{}} ENCODING {encoding}", name, template)
         try:
             yield self.url(name)
         finally:
-            self._do("DROP DATABASE {} WITH (FORCE)", name)
+            if migrated and self._emptied(name):
+                self._free.append(name)
+            else:
+                self._do("DROP DATABASE {} WITH (FORCE)", name)
 
-    def _migrate_template(self) -> None:
-        with self._admin() as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE])
-            if found.fetchone() is not None:
-                return
-        self._do("CREATE DATABASE {}", _TEMPLATE)
-        database = db.open_postgresql(make_url(self.url(_TEMPLATE)))
-        db.migrate(database)
-        database.close()
+    def _emptied(self, name: str) -> bool:
+        try:
+            with psycopg.connect(self.url(name), autocommit=True) as connection:
+                connection.execute(_EMPTY)
+                return connection.execute(_SHAPE).fetchone() == self._shape
+        except psycopg.Error:
+            return False
+
+    def _template(self) -> str:
+        """The database that others are copied from, made for the first."""
+        if self._shape is None:
+            self._do("CREATE DATABASE {}", _TEMPLATE)
+            database = db.open_postgresql(make_url(self.url(_TEMPLATE)))
+            db.migrate(database)
+            database.close()
+            with psycopg.connect(self.url(_TEMPLATE)) as connection:
+                self._shape = connection.execute(_SHAPE).fetchone()
+        return _TEMPLATE
 
     def _do(self, statement: str, *names: str) -> None:
         with self._admin() as connection:
