@@ -93,7 +93,9 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
         )
         asking = Calls(link, clock, counters)
         ingest = Ingest(database, link, clock, bell, counters)
-        terms = Terms(heartbeat_s=config.heartbeat_s, window=config.window)
+        terms = Terms(
+            heartbeat_s=config.heartbeat_s, window=config.window, brokers=config.announce_broker
+        )
         downlink = Downlink(database, link, clock, terms, counters)
         notifier = Notifier(database, clock, counters, config.page_within)
         parts.callback(link.stop, 1.0)

@@ -4,13 +4,15 @@ Here: one edit = one transaction: the resource, the documents that follow from i
 the downlink. Not here: HTTP, pages, and what single resources require (the nouns).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from sqlalchemy import Connection
 
-from center import cameras, dispatch, stations, tasks, workers
+from center import cameras, db, dispatch, stations, tasks, workers
 from center.auth import Throttle
 from center.calls import Calls
 from center.clock import Clock
@@ -50,7 +52,7 @@ class Desk:
         specs.check(resource)
         now_ms = self.clock.now_ms()
         woken: list[str] = []
-        with self.database.transaction(dry_run=dry_run) as connection:
+        with self._edit(dry_run) as connection:
             match resource:
                 case specs.Station():
                     change = stations.put(connection, resource, now_ms)
@@ -68,12 +70,12 @@ class Desk:
 
     def delete_station(self, name: str, *, dry_run: bool = False) -> None:
         """Raises NotFoundError or ConflictError."""
-        with self.database.transaction(dry_run=dry_run) as connection:
+        with self._edit(dry_run) as connection:
             stations.delete(connection, name)
 
     def delete_worker(self, name: str, *, dry_run: bool = False) -> None:
         """Its tasks go to the station's other workers. Raises NotFoundError."""
-        with self.database.transaction(dry_run=dry_run) as connection:
+        with self._edit(dry_run) as connection:
             station = workers.delete(connection, name)
             woken = dispatch.refresh(connection, station, self.clock.now_ms())
         if not dry_run:
@@ -81,21 +83,28 @@ class Desk:
 
     def replace_worker(self, name: str) -> None:
         """Let in the next one that would be denied this worker's name. Raises NotFoundError."""
-        with self.database.transaction() as connection:
+        with self._edit() as connection:
             workers.replace(connection, name)
 
     def delete_camera(self, station: str, name: str, *, dry_run: bool = False) -> None:
         """No document changes: a camera without tasks is in none. Raises as `cameras.delete`."""
-        with self.database.transaction(dry_run=dry_run) as connection:
+        with self._edit(dry_run) as connection:
             cameras.delete(connection, station, name)
 
     def delete_task(self, station: str, name: str, *, dry_run: bool = False) -> None:
         """Raises NotFoundError."""
-        with self.database.transaction(dry_run=dry_run) as connection:
+        with self._edit(dry_run) as connection:
             tasks.delete(connection, station, name)
             woken = dispatch.refresh(connection, station, self.clock.now_ms())
         if not dry_run:
             self.wake(woken)
+
+    @contextmanager
+    def _edit(self, dry_run: bool = False) -> Iterator[Connection]:
+        """A transaction that overlaps no other edit, of whichever center: it reads, then writes."""
+        with self.database.transaction(dry_run=dry_run) as connection:
+            db.take_turns(connection)
+            yield connection
 
 
 def desk_of(request: Request) -> Desk:
