@@ -1,26 +1,33 @@
 """From tasks to each worker's desired document, in the transaction of the edit that changes it.
 
-Here: the one place where wishes become work. Not here: sending it (downlink), choosing the worker
-(placement). A worker's document holds its tasks and the cameras that these need, each as the
-canonical bytes of the resource, passwords included.
+Here: the one place where wishes become work, and the messages that carry it. Not here: sending
+them (documents), choosing the worker (placement). A worker's document holds its tasks and the
+cameras that these need, each as the canonical bytes of the resource, passwords included.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
-from center import db, placement, presence, workers
+from center import db, observed, placement, presence, workers
 from center.resources import ConflictError
-from center.tables import cameras, desired, desired_items, tasks
+from center.tables import cameras, desired, desired_history, desired_items, tasks
 from wire import messages
 from wire.codec import MAX_RAW_BYTES
-from wire.messages import Desired, Item, Known
+from wire.messages import MAX_DOCUMENT_BYTES, PART_BYTES, Delta, Desired, Item, Known, Tombstone
 
 MAX_TOMBSTONES = 1000
+MAX_HISTORY = 64
+"""Earlier documents of a worker from which a delta can be made."""
 _ITEM_OVERHEAD_BYTES = 220
 """More than an item's kind, id, revision and punctuation take on the wire."""
+_ENVELOPE_BYTES = 2048
+"""More than a message takes besides its items, whatever the session is called."""
+MAX_ITEM_BYTES = MAX_RAW_BYTES - _ENVELOPE_BYTES - _ITEM_OVERHEAD_BYTES
+"""An item must fit into one message."""
 
 Key = tuple[str, str]
 """(kind, id) of an item."""
@@ -82,18 +89,15 @@ def _update(connection: Connection, worker: str, wanted: dict[Key, Wanted], now_
     if exists and not put and not removed:
         return False
     size_bytes = sum(len(item.body) for item in wanted.values())
-    if size_bytes + _ITEM_OVERHEAD_BYTES * (len(wanted) + 2) > MAX_RAW_BYTES:
-        raise ConflictError(
-            f"the tasks and cameras of worker {worker} would take {size_bytes} bytes, and one "
-            f"document holds at most {MAX_RAW_BYTES}; give the station another worker first"
-        )
+    _require_sendable(worker, wanted, size_bytes)
     revision = db.next_revision(connection)
+    digest = messages.digest(
+        (kind, name, wanted[kind, name].revision, hashes[kind, name]) for kind, name in wanted
+    )
     row = {
         "worker": worker,
         "revision": revision,
-        "digest": messages.digest(
-            (kind, name, wanted[kind, name].revision, hashes[kind, name]) for kind, name in wanted
-        ),
+        "digest": digest,
         "size_bytes": size_bytes,
         "updated_ms": now_ms,
     }
@@ -104,9 +108,26 @@ def _update(connection: Connection, worker: str, wanted: dict[Key, Wanted], now_
     ] + [_item_row(worker, key, held[key].revision, "", None, revision) for key in removed]
     db.upsert(connection, desired_items, rows, ("worker", "kind", "id"))
     if removed:
-        presence.forget(connection, worker, removed)
+        observed.forget(connection, worker, removed)
         _forget_old_tombstones(connection, worker)
+    _remember(connection, worker, revision, digest)
+    presence.document_changed(connection, worker)
     return True
+
+
+def _require_sendable(worker: str, wanted: dict[Key, Wanted], size_bytes: int) -> None:
+    """Raises ConflictError."""
+    for (kind, name), item in wanted.items():
+        if len(item.body) > MAX_ITEM_BYTES:
+            raise ConflictError(
+                f"{kind} {name} takes {len(item.body)} bytes, and a worker can be sent at most "
+                f"{MAX_ITEM_BYTES} of one; make it smaller, for example with fewer points"
+            )
+    if size_bytes + _ITEM_OVERHEAD_BYTES * len(wanted) > MAX_DOCUMENT_BYTES:
+        raise ConflictError(
+            f"the tasks and cameras of worker {worker} would take {size_bytes} bytes, and one "
+            f"document holds at most {MAX_DOCUMENT_BYTES}; give the station another worker first"
+        )
 
 
 def _item_row(
@@ -125,7 +146,7 @@ def _item_row(
 
 
 def _forget_old_tombstones(connection: Connection, worker: str) -> None:
-    """Keep the newest; whoever knows only an older revision gets the whole document."""
+    """Keep the newest; whoever knows only an older document gets the whole one."""
     column = desired_items.c
     tombstones = select(column.changed_revision).where(column.worker == worker, column.removed)
     oldest_kept = connection.execute(
@@ -137,6 +158,26 @@ def _forget_old_tombstones(connection: Connection, worker: str) -> None:
                 column.worker == worker, column.removed, column.changed_revision < oldest_kept
             )
         )
+        _forget_history(connection, worker, oldest_kept)
+
+
+def _remember(connection: Connection, worker: str, revision: int, digest: str) -> None:
+    """That the worker was to have this document: a delta may start from it."""
+    row = {"worker": worker, "revision": revision, "digest": digest}
+    connection.execute(insert(desired_history).values(row))
+    column = desired_history.c
+    revisions = select(column.revision).where(column.worker == worker)
+    newest_first = revisions.order_by(column.revision.desc())
+    oldest_kept = connection.execute(newest_first.offset(MAX_HISTORY - 1).limit(1)).scalar()
+    if oldest_kept is not None:
+        _forget_history(connection, worker, oldest_kept)
+
+
+def _forget_history(connection: Connection, worker: str, before_revision: int) -> None:
+    column = desired_history.c
+    connection.execute(
+        delete(desired_history).where(column.worker == worker, column.revision < before_revision)
+    )
 
 
 def _items(connection: Connection, worker: str) -> list[Row[Any]]:
@@ -156,21 +197,80 @@ def known(connection: Connection, worker: str) -> Known:
 
 def wanted_keys(connection: Connection, worker: str) -> set[Key]:
     """(kind, id) of the items that the worker is to have."""
-    return {(row.kind, row.id) for row in _items(connection, worker)}
+    column = desired_items.c
+    statement = select(column.kind, column.id).where(column.worker == worker, ~column.removed)
+    return {(row.kind, row.id) for row in connection.execute(statement)}
 
 
-def message(connection: Connection, worker: str, session: str) -> Desired:
-    """The whole document of a worker, for one of its sessions."""
+def whole(connection: Connection, worker: str, session: str) -> list[Desired]:
+    """The whole document of a worker for one of its sessions, in as many parts as it takes."""
     current = known(connection, worker)
-    items = [
-        Item(kind=row.kind, id=row.id, revision=row.revision, body=msgspec.Raw(row.body))
-        for row in _items(connection, worker)
+    parts = _parts([_item(row) for row in _items(connection, worker)])
+    return [
+        Desired(
+            session=session,
+            generation=current.generation,
+            revision=current.revision,
+            digest=current.digest,
+            items=items,
+            empty=not items,
+            part=number,
+            parts=len(parts),
+        )
+        for number, items in enumerate(parts, 1)
     ]
-    return Desired(
+
+
+def delta(connection: Connection, worker: str, session: str, base: Known) -> Delta | None:
+    """What leads a worker from the document `base` to the one that it is to have.
+
+    None if that cannot be said for sure, or not in one message: then it needs the whole document.
+    """
+    current = known(connection, worker)
+    history = desired_history.c
+    statement = select(history.digest).where(
+        history.worker == worker, history.revision == base.revision
+    )
+    if (
+        base.generation != current.generation
+        or connection.execute(statement).scalar() != base.digest
+    ):
+        return None
+    column = desired_items.c
+    changed = connection.execute(
+        select(desired_items)
+        .where(column.worker == worker, column.changed_revision > base.revision)
+        .order_by(column.kind, column.id)
+    ).all()
+    size_bytes = sum(_ITEM_OVERHEAD_BYTES + len(row.body or b"") for row in changed)
+    if size_bytes + _ENVELOPE_BYTES > MAX_RAW_BYTES:
+        return None
+    live = select(column.id).where(column.worker == worker, ~column.removed).limit(1)
+    return Delta(
         session=session,
         generation=current.generation,
+        base_digest=base.digest,
         revision=current.revision,
         digest=current.digest,
-        items=items,
-        empty=not items,
+        puts=[_item(row) for row in changed if not row.removed],
+        removed=[Tombstone(kind=row.kind, id=row.id) for row in changed if row.removed],
+        empty=connection.execute(live).first() is None,
     )
+
+
+def _item(row: Row[Any]) -> Item:
+    return Item(kind=row.kind, id=row.id, revision=row.revision, body=msgspec.Raw(row.body))
+
+
+def _parts(items: Sequence[Item]) -> list[list[Item]]:
+    """In order, each part at most `PART_BYTES` unless one item alone is more; at least one part."""
+    parts: list[list[Item]] = [[]]
+    held_bytes = 0
+    for item in items:
+        size_bytes = len(bytes(item.body)) + _ITEM_OVERHEAD_BYTES
+        if parts[-1] and held_bytes + size_bytes > PART_BYTES:
+            parts.append([])
+            held_bytes = 0
+        parts[-1].append(item)
+        held_bytes += size_bytes
+    return parts

@@ -1,35 +1,42 @@
-"""The center's side of a worker's session: hello, welcome, presence, the desired document.
+"""The center's side of a worker's session: hello, welcome, heartbeat, what is asked and told.
 
 Here: what is answered to each message but a batch. Not here: batches (ingest), the thread and its
-queue (inbox), rows (presence, dispatch).
+queue (inbox), rows (presence, observed, ledger), who is let in (fencing), documents on their way
+(documents).
 
 Messages are worked through in groups, each group in one transaction, so that ten thousand beating
 workers cost a few commits a second. What is said follows the commit.
 """
 
 import logging
+import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from center import db, dispatch, ledger, presence
+from center import clocks, db, dispatch, fencing, healing, hellos, ledger, observed, presence
+from center.admission import Door, Sluice
 from center.clock import Clock
+from center.credit import Credit
 from center.db import Database
+from center.documents import Documents
+from center.fencing import Accepted, Challenged, Fenced
+from center.healing import Step
 from center.inbox import Inbox
 from center.logs import Seldom
 from center.metrics import Metrics
-from center.presence import Presence, Refusal
-from center.replies import LinkLike, Reply, revoked, send, unknown_session
+from center.presence import Presence
+from center.replies import LinkLike, Reply, busy, challenged, revoked, send, unknown_session
 from wire import codec, topics
 from wire.codec import WireError
-from wire.events import MAX_NUMBER, MAX_WORD
+from wire.events import MAX_NUMBER, MAX_WORD, Watermark
 from wire.link import Received
 from wire.messages import (
     MAX_EPOCHS,
-    PROTOCOL,
+    Ask,
     Bye,
     Deny,
     Heartbeat,
@@ -40,10 +47,13 @@ from wire.messages import (
     Welcome,
     Will,
 )
+from wire.messages import Credit as Leave
 from wire.topics import UpTopic
 
 MAX_STRANGERS = 100
 LINGER_S = 0.05
+TICK_S = 0.25
+"""How often what was held back is looked at, when nothing else happens."""
 MAX_GROUP = 200
 
 _log = logging.getLogger("forecourt.downlink")
@@ -51,29 +61,49 @@ _log = logging.getLogger("forecourt.downlink")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a welcome fixes: seconds between heartbeats, batches of a lane in flight."""
+    """What a welcome fixes."""
 
     heartbeat_s: float = 60.0
     window: int = 4
+    """Batches of a lane in flight."""
+    brokers: tuple[str, ...] = ()
+    """Where workers meet this center, without credentials; none: where they were told."""
 
 
 class Downlink:
     """Answers workers, on a thread of its own."""
 
     def __init__(
-        self, database: Database, link: LinkLike, clock: Clock, terms: Terms, metrics: Metrics
+        self,
+        database: Database,
+        link: LinkLike,
+        clock: Clock,
+        terms: Terms,
+        metrics: Metrics,
+        *,
+        credit: Credit | None = None,
+        door: Door | None = None,
+        sluice: Sluice | None = None,
     ) -> None:
         self._database = database
         self._link = link
         self._clock = clock
         self._terms = terms
         self._metrics = metrics
+        self._credit = credit or Credit(clock)
+        self._door = door or Door()
+        self._documents = Documents(database, link, clock, metrics, sluice or Sluice())
         self._seldom = Seldom(_log, clock)
         self._strangers: OrderedDict[str, int] = OrderedDict()
-        self._woken: set[str] = set()
-        self._lock = threading.Lock()  # of what other threads see: the strangers, the woken
+        self._lock = threading.Lock()  # of the strangers, which other threads see
         self._inbox = Inbox(
-            "downlink", self.take, link.ack, metrics, max_group=MAX_GROUP, linger_s=LINGER_S
+            "downlink",
+            self.take,
+            link.ack,
+            metrics,
+            max_group=MAX_GROUP,
+            linger_s=LINGER_S,
+            tick_s=TICK_S,
         )
         self.offer = self._inbox.offer
         self.start = self._inbox.start
@@ -91,8 +121,7 @@ class Downlink:
 
     def wake(self, workers: Iterable[str]) -> None:
         """The documents of these workers have changed. Any thread may call it, after the commit."""
-        with self._lock:
-            self._woken.update(workers)
+        self._documents.due(workers)
         self._inbox.nudge()
 
     def connected(self) -> None:
@@ -100,45 +129,36 @@ class Downlink:
         self._inbox.nudge()
 
     def take(self, group: list[Received]) -> None:
-        """Send woken documents; then handle a group of messages in one transaction, and answer.
+        """Handle a group of messages in one transaction, and answer; then send what is due.
 
         Raises one of `db.UNAVAILABLE` with nothing kept of the group and nobody answered.
         """
-        current = self._link.connection
-        if current is not None:
-            self._send_woken(current)
         if group:
-            answers: list[tuple[int, Reply]] = []
-            with self._database.transaction() as connection:
-                for message in group:
-                    answers += ((message.connection, r) for r in self._answer(connection, message))
-            for number, reply in answers:
-                send(self._link, number, reply)
-
-    def _send_woken(self, number: int) -> None:
-        """In order, up to the first that the link does not take; who is left stays woken."""
-        with self._lock:
-            woken, self._woken = sorted(self._woken, reverse=True), set()
-        if not woken:
+            self._handle(group)
+        current = self._link.connection
+        if current is None:
             return
+        for worker, session, seconds in self._credit.take_granted():
+            send(self._link, current, Reply(worker, Leave(session=session, credit_s=seconds)))
         try:
-            with self._database.reading() as connection:
-                while woken and self._is_told(connection, number, woken[-1]):
-                    woken.pop()
-        finally:
-            with self._lock:
-                self._woken.update(woken)
+            if self._documents.send(current):
+                self._inbox.nudge()
+        except db.UNAVAILABLE:
+            if not group:
+                raise
+            self._inbox.nudge()  # the group was answered, and must not be handled again
 
-    def _is_told(self, connection: Connection, number: int, worker: str) -> bool:
-        """Send a worker its document, unless it is away; false if the link did not take it."""
-        held = presence.of_worker(connection, worker)
-        if held is None or not held.session or held.gone:
-            return True
-        return send(self._link, number, self._document(connection, held))
-
-    def _document(self, connection: Connection, held: Presence) -> Reply:
-        self._metrics.count("desired_sent_total")
-        return Reply(held.worker, dispatch.message(connection, held.worker, held.session))
+    def _handle(self, group: list[Received]) -> None:
+        answers: list[tuple[int, Reply]] = []
+        repaired = self._documents.repaired()
+        with self._database.transaction() as connection:
+            for worker, (session, digest) in repaired.items():
+                presence.repaired(connection, worker, session, digest)
+            for message in group:
+                answers += ((message.connection, r) for r in self._answer(connection, message))
+        self._documents.noted(repaired)
+        for number, reply in answers:
+            send(self._link, number, reply)
 
     # --- one message ---------------------------------------------------------------------------
 
@@ -154,6 +174,12 @@ class Downlink:
             shown = repr(message.topic[:200])
             self._seldom.warn(f"unreadable {shown}", f"unreadable on {shown}: {error}")
             return
+        if isinstance(said, Hello):
+            wait_s = self._door.wait_s(self._clock.elapsed_s())
+            if wait_s > 0:
+                self._metrics.count("hellos_deferred_total")
+                yield Reply(topic.worker, busy(said.session, wait_s))
+                return
         held = presence.of_worker(connection, topic.worker, lock=True)
         if held is None:
             yield from self._answer_stranger(topic.worker, said)
@@ -177,94 +203,172 @@ class Downlink:
         if not isinstance(said, Will | Bye):
             yield Reply(worker, revoked(worker, said.session))
 
+    # --- hello ---
+
     def _answer_hello(
         self, connection: Connection, held: Presence, hello: Hello
     ) -> Iterator[Reply]:
         now_ms = self._clock.now_ms()
-        fence = self._fence(held, hello, now_ms)
-        if isinstance(fence, Deny):
-            self._metrics.count("denials_total")
-            self._seldom.warn(f"denied {held.worker}", f"worker {held.worker}: {fence.reason}")
-            presence.deny(connection, held.worker, fence)
-            yield Reply(held.worker, fence)
+        impossible = hellos.impossible(held.worker, hello)
+        if impossible is not None:
+            yield self._denied(connection, held, impossible, clone=False)
             return
+        heartbeat_s, nonce = self._terms.heartbeat_s, secrets.token_hex(8)
+        match fencing.judge(held.worker, held.identity, hello, now_ms, heartbeat_s, nonce):
+            case Fenced() as fenced:
+                deny = Deny(
+                    session=hello.session,
+                    code="fenced",
+                    reason=fenced.reason,
+                    retry_after_s=fenced.retry_after_s,
+                )
+                yield self._denied(connection, held, deny, clone=fenced.clone)
+            case Challenged(identity=identity, nonce=nonce):
+                self._metrics.count("challenges_total")
+                presence.challenge(connection, held.worker, identity)
+                yield Reply(held.worker, challenged(hello.session, nonce))
+            case Accepted() as accepted:
+                yield from self._welcome(connection, held, hello, accepted, now_ms)
+
+    def _denied(self, connection: Connection, held: Presence, deny: Deny, *, clone: bool) -> Reply:
+        self._metrics.count("denials_total")
+        self._seldom.warn(f"denied {held.worker}", f"worker {held.worker}: {deny.reason}")
+        healed = held.healing
+        if clone:
+            healed = healed.troubled("clone", _TWO_LIVE, self._clock.now_ms())
+        presence.deny(connection, held.worker, deny, healed)
+        return Reply(held.worker, deny)
+
+    def _welcome(
+        self,
+        connection: Connection,
+        held: Presence,
+        hello: Hello,
+        accepted: Accepted,
+        now_ms: int,
+    ) -> Iterator[Reply]:
+        worker, identity, before = held.worker, accepted.identity, held.identity
         self._metrics.count("hellos_total")
-        presence.welcome(connection, held, hello, fence, now_ms)
-        wanted = self._wanted(connection, held.worker, hello.desired)
+        fresh = held.healing.begun_anew()
+        if accepted.clone:
+            self._metrics.count("clones_total")
+            self._seldom.warn(f"clone {worker}", f"worker {worker}: {_TWO_LIVE}")
+            fresh = fresh.troubled("clone", _TWO_LIVE, now_ms)
+        if (identity.instance, identity.boot) != (before.instance, before.boot):
+            ledger.settle(connection, worker, hello, now_ms)
+        clocks.note(connection, worker, hello.boot, hello.clock, now_ms)
+        watermarks = ledger.of_epochs(connection, worker, hello.epochs[:MAX_EPOCHS])
+        wanted = self._wanted(connection, held, hello, watermarks)
+        step = healing.step(
+            fresh, wanted, held.observed_digest, hello.desired, hello.observed, now_ms
+        )
+        presence.welcome(connection, worker, hello, identity, step.healing, now_ms)
         yield Reply(
-            held.worker,
+            worker,
             Welcome(
                 session=hello.session,
-                fence=fence,
+                fence=identity.fence,
                 generation=wanted.generation,
-                watermarks=ledger.of_epochs(connection, held.worker, hello.epochs[:MAX_EPOCHS]),
+                watermarks=watermarks,
                 heartbeat_s=self._terms.heartbeat_s,
                 window=self._terms.window,
+                now_ms=now_ms,
+                credit_s=self._credit.ask(worker, hello.session, hellos.backlog(hello)),
+                brokers=list(self._terms.brokers),
             ),
         )
-        if hello.desired != wanted:
-            self._metrics.count("desired_sent_total")
-            yield Reply(held.worker, dispatch.message(connection, held.worker, hello.session))
+        if step.send:
+            self._documents.due([worker])
+        yield from self._asked(worker, hello.session, step)
 
-    def _fence(self, held: Presence, hello: Hello, now_ms: int) -> int | Deny:
-        if hello.worker != held.worker:
-            reason = (
-                f"a hello of worker {hello.worker[:63]!r} came on the topic of {held.worker}; "
-                "give the agent the name that its certificate has"
-            )
-            return Deny(session=hello.session, code="revoked", reason=reason)
-        if PROTOCOL not in hello.versions:
-            spoken = ", ".join(repr(version[:20]) for version in hello.versions[:5])
-            reason = (
-                f"this center speaks protocol {PROTOCOL}, the worker {spoken or 'none'}; "
-                "upgrade the older of the two"
-            )
-            return Deny(session=hello.session, code="upgrade", reason=reason)
-        judged = presence.judge(held, hello, now_ms, self._terms.heartbeat_s)
-        if isinstance(judged, Refusal):
-            return Deny(
-                session=hello.session,
-                code=judged.code,
-                reason=judged.reason,
-                retry_after_s=judged.retry_after_s,
-            )
-        return judged
+    def _wanted(
+        self,
+        connection: Connection,
+        held: Presence,
+        hello: Hello,
+        watermarks: Sequence[Watermark],
+    ) -> Known:
+        """The document the worker is to have, of a new generation if this database was restored.
 
-    def _wanted(self, connection: Connection, worker: str, claimed: Known) -> Known:
-        """The document the worker is to have; a later one in its hands means a restored database.
-
-        Then the generation is renewed, so that every worker takes this database's word again.
+        Then every worker takes this database's word again. It is renewed once: who comes later has
+        a document of the old generation, and proves nothing any more.
         """
-        wanted = dispatch.known(connection, worker)
-        if claimed.generation == wanted.generation and claimed.revision > wanted.revision:
-            db.renew_generation(connection)
+        wanted = dispatch.known(connection, held.worker)
+        if hello.desired.generation != wanted.generation:
+            return wanted
+        evidence = hellos.evidence(held, hello, wanted, watermarks)
+        if evidence is None:
+            return wanted
+        if db.renew_generation(connection, wanted.generation):
             self._metrics.count("generations_renewed_total")
             _log.warning(
-                "worker %s has revision %d of its document, and this database has %d: it was "
-                "restored from a backup; it begins a new generation",
-                *(worker, claimed.revision, wanted.revision),
+                "worker %s %s: this database was restored from a backup; it begins a new "
+                "generation",
+                *(held.worker, evidence),
             )
-            return dispatch.known(connection, worker)
-        return wanted
+        return dispatch.known(connection, held.worker)
+
+    # --- a session that counts ---
 
     def _answer_session(self, connection: Connection, held: Presence, said: Up) -> Iterator[Reply]:
         """A message of the session that counts."""
         now_ms = self._clock.now_ms()
         match said:
             case Heartbeat():
-                if said.fence != held.fence:
-                    self._metrics.count("stale_messages_total")
-                    yield Reply(held.worker, unknown_session(said.session))
-                    return
-                self._metrics.count("heartbeats_total")
-                presence.beat(connection, held.worker, said, now_ms)
-                if said.desired != dispatch.known(connection, held.worker):
-                    yield self._document(connection, held)
+                yield from self._answer_heartbeat(connection, held, said, now_ms)
             case Observed():
-                wanted = dispatch.wanted_keys(connection, held.worker)
-                presence.observe(connection, held.worker, said, wanted, now_ms)
+                self._keep(connection, held, said, now_ms)
             case Will() | Bye():
                 presence.leave(connection, held.worker, said)
+                self._credit.release(held.worker)
+
+    def _answer_heartbeat(
+        self, connection: Connection, held: Presence, beat: Heartbeat, now_ms: int
+    ) -> Iterator[Reply]:
+        worker = held.worker
+        if beat.fence != held.fence:
+            self._metrics.count("stale_messages_total")
+            yield Reply(worker, unknown_session(beat.session))
+            return
+        self._metrics.count("heartbeats_total")
+        clocks.note(connection, worker, held.identity.boot, beat.clock, now_ms)
+        if beat.epoch:
+            ledger.claim(connection, worker, beat.epoch, beat.high, now_ms)
+        wanted = dispatch.known(connection, worker)
+        step = healing.step(
+            held.healing, wanted, held.observed_digest, beat.desired, beat.observed, now_ms
+        )
+        presence.beat(connection, worker, beat, step.healing, now_ms)
+        if step.send:
+            self._documents.due([worker], repair=True)
+        yield from self._asked(worker, beat.session, step)
+        credit_s = self._credit.ask(worker, beat.session, beat.backlog)
+        if credit_s > 0:
+            yield Reply(worker, Leave(session=beat.session, credit_s=credit_s))
+
+    def _asked(self, worker: str, session: str, step: Step) -> Iterator[Reply]:
+        if step.stuck is not None:
+            self._metrics.count(f"{step.stuck}_stuck_total")
+            sentence, _ = step.healing.troubles[step.stuck]
+            self._seldom.warn(f"stuck {worker} {step.stuck}", f"worker {worker}: {sentence}")
+        if step.ask:
+            self._metrics.count("observed_asked_total")
+            yield Reply(worker, Ask(session=session, what="observed"))
+
+    def _keep(self, connection: Connection, held: Presence, said: Observed, now_ms: int) -> None:
+        """What became of items. Who has followed, but not to the end, is sent the rest."""
+        wanted = dispatch.wanted_keys(connection, held.worker)
+        digest = observed.store(connection, held.worker, said.items, wanted, now_ms)
+        presence.report(connection, held.worker, said, held.healing.answered(digest), now_ms)
+        if said.desired != held.known:
+            self._documents.due([held.worker])
+
+
+_TWO_LIVE = (
+    "two agents with copies of one data folder live; the elder keeps the name and the other is "
+    "turned away; stop it and give it a worker name and an empty data folder of its own, or say "
+    "replace to keep it instead of the elder"
+)
 
 
 def _require_sound(said: Up) -> None:
@@ -272,13 +376,17 @@ def _require_sound(said: Up) -> None:
     words = [said.session]
     numbers: list[int] = []
     if isinstance(said, Hello):
-        words += [said.instance, said.boot, said.software]
-        numbers += [said.fence, *(held.epoch for held in said.epochs)]
+        words += [said.instance, said.boot, said.software, said.observed, said.challenge]
+        numbers += [said.fence, said.clock.boot_ms]
+        for held in said.epochs:
+            numbers += [held.epoch, held.low, held.high]
     if isinstance(said, Hello | Heartbeat | Observed):
         words.append(said.desired.digest)
         numbers += [said.desired.generation, said.desired.revision]
     if isinstance(said, Heartbeat):
-        numbers += [said.shed, *said.pending.values()]
+        words += [said.observed, *said.high]
+        numbers += [said.shed, *said.pending.values(), said.epoch, *said.high.values()]
+        numbers += [said.fence, said.backlog, said.clock.boot_ms]
     if isinstance(said, Observed):
         numbers += [item.revision for item in said.items]
     if any(len(word) > MAX_WORD or "\0" in word for word in words):

@@ -26,8 +26,8 @@ class Inbox(threading.Thread):
     """Calls `handle` with the messages that wait, oldest first, at most `max_group` at once.
 
     After a first message it waits `linger_s` for more. `nudge` makes it call `handle` even if no
-    message waits. `handle` may raise one of `db.UNAVAILABLE`: then it is called again with the
-    same messages until it succeeds.
+    message waits, and so does the passing of `tick_s`. `handle` may raise one of
+    `db.UNAVAILABLE`: then it is called again with the same messages until it succeeds.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Inbox(threading.Thread):
         max_group: int = 100,
         linger_s: float = 0.0,
         retry_s: float = 1.0,
+        tick_s: float | None = None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._handler = handle
@@ -50,6 +51,7 @@ class Inbox(threading.Thread):
         self._max_group = max_group
         self._linger_s = linger_s
         self._retry_s = retry_s
+        self._tick_s = tick_s
         self._waiting: deque[Received] = deque()
         self._nudged = False
         self._changed = threading.Condition()
@@ -86,7 +88,7 @@ class Inbox(threading.Thread):
         """The thread: one group after another, until `stop`."""
         while not self._stopping.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._nudged)
+                self._changed.wait_for(lambda: self._waiting or self._nudged, self._tick_s)
             if self._linger_s and len(self._waiting) < self._max_group:
                 self._stopping.wait(self._linger_s)
             if not self._stopping.is_set():

@@ -1,28 +1,28 @@
 """Presence of workers: who speaks for a worker, what was last heard, and what that means.
 
-Here: the state that silence leads to (pure), who may take the fence (pure), and the rows that both
-stand on. Not here: messages and answers (downlink), registration (workers).
+Here: the state that silence leads to and its cause (pure), and the rows that these stand on. Not
+here: who may take the fence (fencing), what became of items (observed), messages and answers
+(downlink), registration (workers).
 
 A worker that is silent keeps its tasks: Lost is a word for operators, and moves nothing.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, select, tuple_, update
+from sqlalchemy import Connection, Row, select, update
 
 from center import db
-from center.tables import observed_items, presence, stations, workers
+from center.fencing import SILENT_HEARTBEATS, Gone, Identity
+from center.healing import Healing
+from center.tables import presence, stations, workers
+from wire import messages
 from wire.messages import Bye, Deny, Heartbeat, Hello, Known, Observed, StreamHealth, Will
 
 State = Literal["Unknown", "Online", "Autonomous", "Lost"]
-Gone = Literal["", "will", "bye"]
-
-SILENT_HEARTBEATS = 3
-MAX_PAST_BOOTS = 8
 
 _STREAMS = msgspec.json.Decoder(list[StreamHealth])
 
@@ -52,13 +52,8 @@ class Presence:
     worker: str
     station: str
     autonomy_duration_s: float | None
-    instance: str
-    boot: str
-    past_boots: tuple[str, ...]
+    identity: Identity
     session: str
-    fence: int
-    heard_ms: int | None
-    gone: Gone
     software: str
     known: Known
     pending_alarm: int
@@ -66,52 +61,53 @@ class Presence:
     shed: int
     streams: tuple[StreamHealth, ...]
     denied: str
+    observed_digest: str
+    healing: Healing
+
+    @property
+    def fence(self) -> int:
+        """Of the process that holds the identity."""
+        return self.identity.fence
+
+    @property
+    def heard_ms(self) -> int | None:
+        """The last sign of life in UTC ms; None: never."""
+        return self.identity.heard_ms
+
+    @property
+    def gone(self) -> Gone:
+        """How its last connection ended; '' if it did not."""
+        return self.identity.gone
+
+    @property
+    def trouble(self) -> str:
+        """What an operator must look at; '': nothing."""
+        return "; ".join(sentence for sentence, _ in self.healing.troubles.values())
 
     def state(self, now_ms: int, heartbeat_s: float) -> State:
         """What its silence means now."""
         return state(self.heard_ms, now_ms, heartbeat_s, self.gone, self.autonomy_duration_s)
 
+    def cause(self, now_ms: int, heartbeat_s: float) -> str:
+        """Why it is not as it should be, as far as facts tell; '': it is."""
+        if self.state(now_ms, heartbeat_s) == "Online":
+            lost = [f"{each.camera}/{each.stream}" for each in self.streams if each.state == "lost"]
+            return f"cameras down: {_some(lost)}" if lost else ""
+        if self.denied:
+            return "denied"
+        if self.heard_ms is None:
+            return "never heard"
+        if self.gone == "bye":
+            return "stopped"
+        if self.gone == "will":
+            return "link down"
+        return "silent: it hangs, or its link is half open"
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a hello is not accepted, in words that say what to do."""
 
-    code: Literal["fenced"]
-    reason: str
-    retry_after_s: float
-
-
-def judge(held: Presence, hello: Hello, now_ms: int, heartbeat_s: float) -> int | Refusal:
-    """The fence that this hello gets, or why it gets none.
-
-    The same boot keeps its fence, so a hello may be said twice. A new boot of the same data folder
-    outdates the last. A boot that was outdated and speaks again is a second living process, and
-    another data folder is a second device: neither may take over from one that is heard.
-    """
-    risen = max(held.fence, hello.fence) + 1
-    if held.instance == hello.instance:
-        if held.boot == hello.boot:
-            return max(held.fence, hello.fence)
-        if hello.boot in held.past_boots:
-            return Refusal(
-                "fenced",
-                f"a newer agent of worker {held.worker} with a copy of the same data folder has "
-                "taken over; stop one of the two, and give the other a worker name and an empty "
-                "data folder of its own",
-                60.0,
-            )
-        return risen
-    if not held.instance or held.gone == "bye" or held.heard_ms is None:
-        return risen
-    wait_s = SILENT_HEARTBEATS * heartbeat_s - (now_ms - held.heard_ms) / 1000
-    if wait_s < 0:
-        return risen
-    return Refusal(
-        "fenced",
-        f"another device speaks as worker {held.worker}; stop it, and this one is accepted when it "
-        f"has been silent for {SILENT_HEARTBEATS} heartbeats",
-        max(1.0, wait_s),
-    )
+def _some(names: list[str]) -> str:
+    """At most five, and how many more."""
+    shown = ", ".join(sorted(names)[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -137,6 +133,13 @@ def begin(connection: Connection, worker: str) -> None:
         "shed": 0,
         "streams": b"[]",
         "denied": "",
+        "observed_digest": messages.observed_digest([]),
+        "banned_boots": "[]",
+        "challenge": "",
+        "replace": False,
+        "repaired_digest": "",
+        "asked_digest": "",
+        "trouble": "{}",
     }
     db.insert_new(connection, presence, [row], ("worker",))
 
@@ -158,47 +161,68 @@ def of_workers(connection: Connection, station: str | None = None) -> Iterator[P
     return map(_presence, connection.execute(statement))
 
 
-def welcome(connection: Connection, held: Presence, hello: Hello, fence: int, now_ms: int) -> None:
+def welcome(
+    connection: Connection,
+    worker: str,
+    hello: Hello,
+    identity: Identity,
+    healing: Healing,
+    now_ms: int,
+) -> None:
     """The hello is accepted: its session is the one that counts."""
-    past = held.past_boots
-    if hello.instance != held.instance:
-        past = ()
-    elif held.boot and hello.boot != held.boot:
-        past = (*past, held.boot)[-MAX_PAST_BOOTS:]
     _set(
         connection,
-        held.worker,
-        instance=hello.instance,
-        boot=hello.boot,
-        past_boots=json.dumps(past),
+        worker,
+        **_identity(identity),
+        **_healing(healing),
+        **_known(hello.desired),
         session=hello.session,
-        fence=fence,
         heard_ms=now_ms,
         gone="",
         software=hello.software,
         denied="",
-        **_known(hello.desired),
     )
 
 
-def deny(connection: Connection, worker: str, deny: Deny) -> None:
+def deny(connection: Connection, worker: str, deny: Deny, healing: Healing) -> None:
     """Keep the reason for operators to see."""
-    _set(connection, worker, denied=f"{deny.code}: {deny.reason}")
+    _set(connection, worker, denied=f"{deny.code}: {deny.reason}", **_healing(healing))
 
 
-def beat(connection: Connection, worker: str, heartbeat: Heartbeat, now_ms: int) -> None:
+def challenge(connection: Connection, worker: str, identity: Identity) -> None:
+    """Keep the challenge that an outdated boot is to repeat."""
+    _set(connection, worker, challenge=identity.challenge)
+
+
+def allow_replacement(connection: Connection, worker: str) -> None:
+    """Let in the next one that would be denied, as the operator says."""
+    _set(connection, worker, replace=True)
+
+
+def beat(
+    connection: Connection, worker: str, heartbeat: Heartbeat, healing: Healing, now_ms: int
+) -> None:
     """A heartbeat of the session that counts."""
     _set(
         connection,
         worker,
+        **_known(heartbeat.desired),
+        **_healing(healing),
         heard_ms=now_ms,
         gone="",
         pending_alarm=heartbeat.pending.get("alarm", 0),
         pending_bulk=heartbeat.pending.get("bulk", 0),
         shed=heartbeat.shed,
         streams=msgspec.json.encode(heartbeat.streams),
-        **_known(heartbeat.desired),
     )
+
+
+def report(
+    connection: Connection, worker: str, observed: Observed, healing: Healing, now_ms: int
+) -> None:
+    """A report of the session that counts; its items are kept elsewhere (observed)."""
+    values = {**_known(observed.desired), **_healing(healing)}
+    _set(connection, worker, heard_ms=now_ms, gone="", **values)
 
 
 def leave(connection: Connection, worker: str, message: Will | Bye) -> None:
@@ -206,41 +230,45 @@ def leave(connection: Connection, worker: str, message: Will | Bye) -> None:
     _set(connection, worker, gone="bye" if isinstance(message, Bye) else "will")
 
 
-def observe(
-    connection: Connection,
-    worker: str,
-    observed: Observed,
-    wanted: set[tuple[str, str]],
-    now_ms: int,
-) -> None:
-    """What became of the items; of those that are not `wanted` nothing is kept."""
-    _set(connection, worker, heard_ms=now_ms, gone="", **_known(observed.desired))
-    rows = {
-        (item.kind, item.id): {
-            "worker": worker,
-            "kind": item.kind,
-            "id": item.id,
-            "revision": item.revision,
-            "state": item.state,
-            "reason": item.reason[:1000].replace("\0", "?"),
-            "observed_ms": now_ms,
-        }
-        for item in observed.items
-        if (item.kind, item.id) in wanted
-    }
-    db.upsert(connection, observed_items, list(rows.values()), ("worker", "kind", "id"))
-
-
-def forget(connection: Connection, worker: str, items: Iterable[tuple[str, str]]) -> None:
-    """What was observed of these items, by (kind, id), is of no more interest."""
-    place = tuple_(observed_items.c.kind, observed_items.c.id)
+def repaired(connection: Connection, worker: str, session: str, digest: str) -> None:
+    """The whole document with this digest was sent because a heartbeat of `session` differed."""
+    column = presence.c
     connection.execute(
-        delete(observed_items).where(observed_items.c.worker == worker, place.in_(list(items)))
+        update(presence)
+        .where(column.worker == worker, column.session == session)
+        .values(repaired_digest=digest)
     )
+
+
+def document_changed(connection: Connection, worker: str) -> None:
+    """The worker is to have another document: what was tried with the last one counts no more."""
+    held = of_worker(connection, worker, lock=True)
+    if held is not None:
+        _set(connection, worker, **_healing(held.healing.begun_anew()))
 
 
 def _set(connection: Connection, worker: str, **values: Any) -> None:
     connection.execute(update(presence).where(presence.c.worker == worker).values(**values))
+
+
+def _identity(identity: Identity) -> dict[str, Any]:
+    return {
+        "instance": identity.instance,
+        "boot": identity.boot,
+        "past_boots": json.dumps(identity.past_boots),
+        "banned_boots": json.dumps(identity.banned_boots),
+        "fence": identity.fence,
+        "challenge": identity.challenge,
+        "replace": identity.replace,
+    }
+
+
+def _healing(healing: Healing) -> dict[str, Any]:
+    return {
+        "repaired_digest": healing.repaired_digest,
+        "asked_digest": healing.asked_digest,
+        "trouble": json.dumps(healing.troubles),
+    }
 
 
 def _known(known: Known) -> dict[str, Any]:
@@ -264,13 +292,18 @@ def _presence(row: Row[Any]) -> Presence:
         worker=row.worker,
         station=row.station,
         autonomy_duration_s=station.get("spec", {}).get("autonomy_duration"),
-        instance=row.instance,
-        boot=row.boot,
-        past_boots=tuple(json.loads(row.past_boots)),
+        identity=Identity(
+            instance=row.instance,
+            boot=row.boot,
+            past_boots=tuple(json.loads(row.past_boots)),
+            banned_boots=tuple(json.loads(row.banned_boots)),
+            fence=row.fence,
+            challenge=row.challenge,
+            replace=row.replace,
+            heard_ms=row.heard_ms,
+            gone=row.gone,
+        ),
         session=row.session,
-        fence=row.fence,
-        heard_ms=row.heard_ms,
-        gone=row.gone,
         software=row.software,
         known=Known(
             generation=row.known_generation,
@@ -282,4 +315,13 @@ def _presence(row: Row[Any]) -> Presence:
         shed=row.shed,
         streams=tuple(_STREAMS.decode(row.streams)),
         denied=row.denied,
+        observed_digest=row.observed_digest,
+        healing=Healing(
+            repaired_digest=row.repaired_digest,
+            asked_digest=row.asked_digest,
+            troubles={
+                sort: (sentence, since_ms)
+                for sort, (sentence, since_ms) in json.loads(row.trouble).items()
+            },
+        ),
     )

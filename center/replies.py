@@ -20,11 +20,11 @@ _log = logging.getLogger("forecourt.replies")
 
 
 class LinkLike(Protocol):
-    """What downlink and ingest need of `wire.link.Link`."""
+    """What downlink and ingest need of `links.Links`."""
 
     @property
     def connection(self) -> int | None:
-        """The number of the connection that is up."""
+        """By which to send what answers no message; None while nothing can be sent."""
 
     def publish(
         self,
@@ -86,4 +86,25 @@ def unknown_session(session: str) -> Deny:
         code="retry",
         reason="this session is not known here; say hello again",
         retry_after_s=0.0,
+    )
+
+
+def challenged(session: str, nonce: str) -> Deny:
+    """The answer to an outdated process: who is more than a late copy repeats the nonce."""
+    return Deny(
+        session=session,
+        code="retry",
+        reason="a newer agent has this data folder; say hello again to show that this one lives",
+        retry_after_s=0.0,
+        challenge=nonce,
+    )
+
+
+def busy(session: str, wait_s: float) -> Deny:
+    """The answer to a hello beyond what the center takes on at once."""
+    return Deny(
+        session=session,
+        code="retry",
+        reason="too many workers come at once; say hello again when it is your turn",
+        retry_after_s=wait_s,
     )

@@ -153,6 +153,15 @@ desired_items = Table(
     comment="the items of the desired documents, live and removed",
 )
 
+desired_history = Table(
+    "desired_history",
+    metadata,
+    Column("worker", Text, ForeignKey("desired.worker", ondelete="CASCADE"), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("digest", Text, nullable=False),
+    comment="the newest documents of each worker, from which deltas may start",
+)
+
 presence = Table(
     "presence",
     metadata,
@@ -187,7 +196,18 @@ presence = Table(
         nullable=False,
         comment="of the whole document last sent because a heartbeat differed; '': none",
     ),
-    Column("trouble", Text, nullable=False, comment="what an operator must look at; '': nothing"),
+    Column(
+        "asked_digest",
+        Text,
+        nullable=False,
+        comment="the observed digest that the worker was asked about; '': none",
+    ),
+    Column(
+        "trouble",
+        Text,
+        nullable=False,
+        comment="JSON object: what an operator must look at, by sort: a sentence and UTC ms",
+    ),
     CheckConstraint("gone IN ('', 'will', 'bye')", name="gone"),
     comment="what was last heard of each worker",
 )

@@ -44,6 +44,12 @@ def delete(connection: Connection, name: str) -> str:
     return station
 
 
+def replace(connection: Connection, name: str) -> None:
+    """Let in the next process that would be denied this worker's name. Raises NotFoundError."""
+    require(connection, name)
+    presence.allow_replacement(connection, name)
+
+
 def require(connection: Connection, name: str) -> Row[Any]:
     """The worker's row. Raises NotFoundError."""
     row = resources.find(connection, workers, {"name": name})
@@ -97,14 +103,17 @@ def _status(
 ) -> dict[str, Any]:
     return {
         "state": heard.state(now_ms, heartbeat_s),
+        "cause": heard.cause(now_ms, heartbeat_s),
+        "trouble": heard.trouble,
         "last_heard_ms": heard.heard_ms,
         "software": heard.software,
-        "boot": heard.boot,
+        "boot": heard.identity.boot,
         "fence": heard.fence,
         "desired_revision": desired_revision,
         "observed_revision": heard.known.revision or None,
         "pending": {"alarm": heard.pending_alarm, "bulk": heard.pending_bulk},
         "shed": heard.shed,
         "denied": heard.denied,
+        "replace": heard.identity.replace,
         "streams": [msgspec.to_builtins(stream) for stream in heard.streams],
     }

@@ -98,6 +98,11 @@ class WorkerStatus(BaseModel):
     """How a worker fares."""
 
     state: State
+    cause: str = Field(
+        description="why it is not as it should be, as far as facts tell: stopped, link down, "
+        "silent, cameras down, denied, never heard; empty: it is"
+    )
+    trouble: str = Field(description="what an operator must look at; empty: nothing")
     last_heard_ms: int | None
     software: str
     boot: str
@@ -107,6 +112,7 @@ class WorkerStatus(BaseModel):
     pending: Pending
     shed: int
     denied: str = Field(description="why its last hello was refused; empty: it was not")
+    replace: bool = Field(description="the next one that would be denied is let in, once")
     streams: list[Document] = Field(description="StreamHealth of the protocol")
 
 

@@ -38,6 +38,16 @@ def put_worker(
     return places.put(desk, worker, dry_run, name=name)
 
 
+@router.post("/workers/{name}/replace", response_model=WorkerView)
+def replace_worker(desk: AtDesk, name: PlaceName) -> Any:
+    """Let in the next device or process that would be denied this name; the present one is banned
+    if it still lives. Needed where a disk was cloned, or a device broke and must not be waited
+    for."""
+    desk.replace_worker(name)
+    with desk.database.reading() as connection:
+        return workers.view(connection, name, desk.clock.now_ms(), desk.heartbeat_s)
+
+
 @router.delete("/workers/{name}")
 def delete_worker(desk: AtDesk, name: PlaceName, dry_run: DryRun = False) -> DeleteAnswer:
     """Take a worker's registration away; its tasks go to the station's other workers."""

@@ -8,7 +8,7 @@ from tests.parts.centers import Rig, camera, furnish, station, task, worker
 from tests.parts.workers import Voice
 from wire import specs
 from wire.link import Broker, Link
-from wire.messages import Welcome
+from wire.messages import Deny, Welcome
 
 API = "/api/v1"
 
@@ -150,15 +150,48 @@ def test_passwords_are_kept_and_never_shown(client: httpx.Client, center: Rig) -
     assert all("s3cret" not in answer.text for answer in answers)
 
 
-def test_a_document_too_large_to_send_is_refused(client: httpx.Client, center: Rig) -> None:
+def test_a_document_too_large_to_send_is_refused(
+    client: httpx.Client, center: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """I8: the task that would make a worker's document unsendable is refused, with a way out."""
+    monkeypatch.setattr("center.dispatch.MAX_DOCUMENT_BYTES", 4000)
     furnish(center.desk)
-    corners = [[0.1 + step / 1000, step * step / 5000] for step in range(64)]
-    zones = {f"zone-{number}": corners for number in range(60)}
-    answers = [put(client, task(f"t{number}", zones=zones)) for number in range(5)]
+    answers = [put(client, task(f"t{number}")) for number in range(20)]
     assert answers[0].status_code == 200
     assert answers[-1].status_code == 409
     assert "another worker" in answers[-1].json()["detail"]
+
+
+def test_a_task_too_large_to_send_is_refused(
+    client: httpx.Client, center: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I8: an item that fits into no message is refused before it is kept."""
+    monkeypatch.setattr("center.dispatch.MAX_ITEM_BYTES", 400)
+    furnish(center.desk, "t1")
+    corners = [[0.1 + step / 1000, step * step / 5000] for step in range(64)]
+    answer = put(client, task("t2", zones={"pump": corners}))
+    assert answer.status_code == 409
+    assert "Task t2 takes" in answer.json()["detail"]
+    assert client.get(place(task("t2"))).status_code == 404
+
+
+def test_replace_a_worker(client: httpx.Client, center: Rig) -> None:
+    """The API notes the operator's word; the next device that would be denied is let in, once."""
+    furnish(center.desk)
+    center.hear("w1", "hello", Voice().hello())
+    other = Voice(instance="disk-2", boot="boot-9", session="session-9").hello()
+    (denied,) = center.hear("w1", "hello", other)
+    assert isinstance(denied, Deny)
+    answer = client.post(f"{API}/workers/w1/replace")
+    assert answer.status_code == 200
+    assert answer.json()["status"]["replace"]
+    welcome = center.hear("w1", "hello", other)[0]
+    assert isinstance(welcome, Welcome)
+    status = client.get(f"{API}/workers/w1").json()["status"]
+    assert (status["fence"], status["replace"], status["cause"]) == (2, False, "")
+    (denied,) = center.hear("w1", "hello", Voice(session="session-2").hello())
+    assert isinstance(denied, Deny), "who had the name and lives is a clone now"
+    assert client.post(f"{API}/workers/nobody/replace").status_code == 404
 
 
 def test_status(client: httpx.Client, center: Rig) -> None:

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,12 +12,27 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from center import db, dispatch, tasks, workers
+from center import db, dispatch, observed, presence, tasks, workers
+from center.admission import Door
+from center.credit import Credit
+from center.downlink import Downlink, Terms
 from center.tables import desired_items, observed_items, open_incidents
-from tests.parts.centers import Rig, camera, furnish, rig, task, worker
-from tests.parts.workers import Voice, crossing
+from tests.parts.centers import Rig, camera, furnish, rig, station, task, worker
+from tests.parts.workers import Voice, crossing, held
 from wire import messages, specs
-from wire.messages import Bye, Deny, Desired, Known, StreamHealth, Up, Welcome, Will
+from wire.messages import (
+    Ask,
+    Bye,
+    Deny,
+    Desired,
+    ItemObserved,
+    Known,
+    Observed,
+    StreamHealth,
+    Up,
+    Welcome,
+    Will,
+)
 from wire.topics import UpChannel
 
 
@@ -103,15 +119,64 @@ def test_two_instances(center: Rig) -> None:
     assert status(center)["denied"] == ""
 
 
-def test_a_cloned_disk(center: Rig) -> None:
-    """A boot that was superseded and speaks again is refused: the newer keeps the fence."""
+def challenge(center: Rig, voice: Voice) -> str:
+    """What an outdated boot is told."""
+    (denied,) = center.hear("w1", "hello", voice.hello())
+    assert isinstance(denied, Deny)
+    assert (denied.code, denied.retry_after_s, denied.session) == ("retry", 0.0, voice.session)
+    return denied.challenge
+
+
+def test_a_late_copy_of_an_old_hello_changes_nothing(center: Rig) -> None:
+    """It is challenged, and the process that is outdated for good never answers."""
     furnish(center.desk)
     join(center, Voice(boot="boot-1"))
-    join(center, Voice(boot="boot-2", session="session-2"))
-    (denied,) = center.hear("w1", "hello", Voice(boot="boot-1", session="session-3").hello())
+    newer, _ = join(center, Voice(boot="boot-2", session="session-2"))
+    before = status(center)
+    old = Voice(boot="boot-1", session="session-1")
+    assert challenge(center, old) == challenge(center, old) != ""
+    assert status(center) == before
+    assert center.hear("w1", "hb", newer.heartbeat()) == []
+    assert center.count("clones_total") == 0
+
+
+def test_a_cloned_disk(center: Rig) -> None:
+    """The elder of two living clones keeps the name; the other waits for an operator's word."""
+    furnish(center.desk)
+    elder, _ = join(center, Voice(boot="boot-1"))
+    younger, _ = join(center, Voice(boot="boot-2", session="session-2"))
+    elder = replace(elder, session="session-3")
+    nonce = challenge(center, elder)
+    (welcome,) = center.hear("w1", "hello", elder.hello(challenge=nonce))
+    assert isinstance(welcome, Welcome)
+    assert welcome.fence == 3
+    assert center.count("clones_total") == 1
+    assert "two agents" in str(status(center)["trouble"])
+    (denied,) = center.hear("w1", "hello", younger.hello())
     assert isinstance(denied, Deny)
     assert denied.code == "fenced"
-    assert center.hear("w1", "hb", Voice(session="session-2", fence=2).heartbeat()) != []
+    elder = replace(elder, fence=3)
+    assert center.hear("w1", "hb", elder.heartbeat()) == []
+    center.desk.replace_worker("w1")
+    welcome = center.hear("w1", "hello", younger.hello())[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.fence == 4
+    (denied,) = center.hear("w1", "hello", elder.hello())
+    assert isinstance(denied, Deny)
+    assert denied.code == "fenced"
+
+
+def test_a_clone_that_went_away_is_no_trouble_any_more(center: Rig) -> None:
+    """Ten minutes after its last word operators need not look any more."""
+    furnish(center.desk)
+    elder, _ = join(center, Voice(boot="boot-1"))
+    join(center, Voice(boot="boot-2", session="session-2"))
+    elder = replace(elder, session="session-3")
+    center.hear("w1", "hello", elder.hello(challenge=challenge(center, elder)))
+    assert status(center)["trouble"] != ""
+    center.clock.pass_s(601)
+    center.hear("w1", "hb", elder.heartbeat(fence=3))
+    assert status(center)["trouble"] == ""
 
 
 @pytest.mark.parametrize(
@@ -165,12 +230,94 @@ def test_a_heartbeat_is_kept(center: Rig) -> None:
 
 
 def test_silent_divergence_heals(center: Rig) -> None:
-    """I5: a heartbeat with another digest is answered by the whole document, once each beat."""
+    """I5: a heartbeat with another digest is answered by the whole document, once."""
     furnish(center.desk, "t1")
     voice, document = join(center, Voice())
     astray = replace(voice, desired=Known(generation=1, revision=1, digest="?"))
     assert center.hear("w1", "hb", astray.heartbeat()) == [document]
     assert center.hear("w1", "hb", voice.heartbeat()) == []
+    assert center.hear("w1", "hb", astray.heartbeat()) == [document], "it may happen again"
+
+
+def test_what_does_not_heal_is_told_instead_of_repeated(center: Rig) -> None:
+    """I5: after a second mismatch it waits for the next change, and operators see why."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    astray = replace(voice, desired=Known(generation=1, revision=1, digest="?"))
+    assert center.hear("w1", "hb", astray.heartbeat()) == [document]
+    for _ in range(3):
+        assert center.hear("w1", "hb", astray.heartbeat()) == []
+    assert center.count("desired_stuck_total") == 1
+    assert "sent twice" in str(status(center)["trouble"])
+    center.desk.put(task("t1", fps=9.0))
+    assert status(center)["trouble"] == ""
+    center.downlink.wake(["w1"])
+    center.downlink.take([])
+    (changed,) = center.link.said()
+    assert isinstance(changed, Desired)
+    healed = replace(voice, desired=known(changed))
+    assert center.hear("w1", "hb", healed.heartbeat()) == []
+
+
+def test_a_new_session_tries_again(center: Rig) -> None:
+    """I5: what could not be healed is forgotten with the session."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    astray = replace(voice, desired=Known(generation=1, revision=1, digest="?"))
+    for _ in range(3):
+        center.hear("w1", "hb", astray.heartbeat())
+    assert status(center)["trouble"] != ""
+    again = replace(astray, session="session-2")
+    _, resent = center.hear("w1", "hello", again.hello())
+    assert isinstance(resent, Desired)
+    assert status(center)["trouble"] == ""
+    assert len(center.hear("w1", "hb", again.heartbeat())) == 1
+
+
+def test_observed_that_differs_is_asked_for_once(center: Rig) -> None:
+    """I5: while both have the document, another observed digest is asked about, then told."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    revision = document.items[1].revision
+    running = voice.observed("Task", "t1", revision, "Running")
+    digest = messages.observed_digest(running.items)
+    astray = replace(voice, desired=Known(generation=1, revision=1, digest="?"))
+    assert center.hear("w1", "hb", astray.heartbeat(observed=digest)) == [document]
+    ask = Ask(session=voice.session, what="observed")
+    assert center.hear("w1", "hb", voice.heartbeat(observed=digest)) == [ask]
+    assert center.hear("w1", "observed", running) == []
+    assert center.hear("w1", "hb", voice.heartbeat(observed=digest)) == []
+    assert center.hear("w1", "hb", voice.heartbeat(observed="another")) == [ask]
+    for _ in range(3):
+        assert center.hear("w1", "hb", voice.heartbeat(observed="another")) == []
+    assert center.count("observed_stuck_total") == 1
+    assert "asked" in str(status(center)["trouble"])
+    again = replace(voice, session="session-2")
+    said = center.hear("w1", "hello", again.hello(observed="another"))
+    assert said[1:] == [Ask(session="session-2", what="observed")]
+    center.hear("w1", "hb", again.heartbeat(observed=digest))
+    assert status(center)["trouble"] == ""
+
+
+def test_the_observed_digest_is_of_what_is_stored(center: Rig) -> None:
+    """I5: it follows each message, which may name only some items, and each removal."""
+    furnish(center.desk, "t1", "t2")
+    voice, document = join(center, Voice())
+    items = [
+        ItemObserved(kind=item.kind, id=item.id, revision=item.revision, state="Running", reason=r)
+        for item, r in zip(document.items, ["", "a\nb", "ü" * 400], strict=True)
+    ]
+    for part in (items[:1], items[1:]):
+        said = Observed(session=voice.session, desired=voice.desired, items=part)
+        center.hear("w1", "observed", said)
+    digest = messages.observed_digest(items)
+    assert center.hear("w1", "hb", voice.heartbeat(observed=digest)) == []
+    center.desk.delete_task("s1", "t2")
+    with center.database.reading() as connection:
+        heard = presence.of_worker(connection, "w1")
+        assert heard is not None
+        assert heard.observed_digest == messages.observed_digest(items[:2])
+        assert heard.observed_digest == observed.digest(connection, "w1")
 
 
 def test_an_edit_is_sent_to_the_welcomed(center: Rig) -> None:
@@ -183,7 +330,7 @@ def test_an_edit_is_sent_to_the_welcomed(center: Rig) -> None:
     center.downlink.wake(center.woken)
     center.downlink.take([])
     (document,) = center.link.said()
-    assert isinstance(document, Desired)
+    assert isinstance(document, Desired), "what the worker has it has not said yet"
     assert b'"fps":9.0' in bytes(document.items[1].body)
 
 
@@ -300,10 +447,120 @@ def test_a_restored_database_begins_a_new_generation(center: Rig) -> None:
     assert len(again) == 1, "once is enough"
 
 
-CHANNELS: list[UpChannel] = ["hello", "hb", "will", "bye", "observed", "rsp", "ev/alarm", "ev/bulk"]
+@pytest.mark.parametrize(
+    "words", [{"fence": 50}, {"epochs": [held(low=11, high=20)]}, {"epochs": [held(11, 10)]}]
+)
+def test_other_evidence_of_a_restored_database(center: Rig, words: dict[str, Any]) -> None:
+    """So does a higher fence, or an acknowledgement that this database does not know of."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    welcome, resent = center.hear("w1", "hello", voice.hello(**words))
+    assert isinstance(welcome, Welcome)
+    assert isinstance(resent, Desired)
+    assert welcome.generation == resent.generation != document.generation
+    center.hear("w1", "hello", voice.hello(**words))
+    assert center.count("generations_renewed_total") == 1
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"fence": 50, "desired": Known()},
+        {"fence": 50, "desired": Known(generation=5, revision=1000, digest="?")},
+        {"epochs": [held(low=1, high=20)]},
+        {"epochs": [held(low=1, high=0)]},
+    ],
+)
+def test_what_is_no_evidence(center: Rig, words: dict[str, Any]) -> None:
+    """Memories of another generation, or of none, and events that were never acknowledged."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    center.hear("w1", "hello", voice.hello(**words))
+    assert center.count("generations_renewed_total") == 0
+
+
+def test_all_workers_return_to_a_restored_database(center: Rig) -> None:
+    """The generation is raised once, however many remember more; each gets its document."""
+    names = [f"w{number}" for number in range(30)]
+    center.desk.put(station())
+    for name in names:
+        center.desk.put(worker(name))
+    voices = [join(center, Voice(worker=name))[0] for name in names]
+    generations = set()
+    for voice in voices:
+        later = msgspec.structs.replace(voice.desired, revision=1000, digest="later")
+        returning = replace(voice, session="session-2", fence=9, desired=later)
+        welcome, document = center.hear(voice.worker, "hello", returning.hello())
+        assert isinstance(welcome, Welcome)
+        assert isinstance(document, Desired)
+        generations |= {welcome.generation, document.generation}
+    assert len(generations) == 1
+    assert center.count("generations_renewed_total") == 1
+
+
+def test_a_welcome_tells_the_terms(center: Rig) -> None:
+    """Time by the center's clock, the brokers, and leave to send backlog where there is some."""
+    furnish(center.desk)
+    terms = Terms(heartbeat_s=10.0, brokers=("mqtt://one", "mqtt://two"))
+    downlink = Downlink(center.database, center.link, center.clock, terms, center.metrics)
+    center = replace(center, downlink=downlink)
+    backlog = [held(1, 50), held(1, 5, lane="alarm")]
+    welcome, _ = center.hear("w1", "hello", Voice().hello(epochs=backlog))
+    assert isinstance(welcome, Welcome)
+    assert welcome.now_ms == center.clock.now_ms()
+    assert welcome.brokers == ["mqtt://one", "mqtt://two"]
+    assert welcome.credit_s > 0
+    (welcome,) = center.hear("w1", "hello", Voice(session="session-2").hello())[:1]
+    assert isinstance(welcome, Welcome)
+    assert welcome.credit_s == 0
+
+
+def test_credit_is_asked_for_by_heartbeats_and_goes_round(center: Rig) -> None:
+    """Who must wait gets it when another has said goodbye, without asking again."""
+    furnish(center.desk)
+    center.desk.put(worker("w2"))
+    credit = Credit(center.clock, leases=1)
+    downlink = Downlink(
+        center.database, center.link, center.clock, Terms(), center.metrics, credit=credit
+    )
+    center = replace(center, downlink=downlink)
+    first, _ = join(center, Voice())
+    second, _ = join(center, Voice(worker="w2", session="session-2"))
+    (granted,) = center.hear("w1", "hb", first.heartbeat(backlog=100))
+    assert isinstance(granted, messages.Credit)
+    assert granted.credit_s > 0
+    assert center.hear("w2", "hb", second.heartbeat(backlog=100)) == []
+    (turn,) = center.hear("w1", "bye", Bye(session=first.session))
+    assert isinstance(turn, messages.Credit)
+    assert (turn.session, turn.credit_s > 0) == ("session-2", True)
+
+
+def test_hellos_beyond_what_the_center_takes_on_wait_their_turn(center: Rig) -> None:
+    """They are told when to ask again, one after another, and nothing of them is kept."""
+    furnish(center.desk)
+    downlink = Downlink(
+        center.database,
+        center.link,
+        center.clock,
+        Terms(),
+        center.metrics,
+        door=Door(rate=10.0, at_once=1.0),
+    )
+    center = replace(center, downlink=downlink)
+    said = center.hear("w1", "hello", *[Voice().hello()] * 4)
+    waits = [one.retry_after_s for one in said if isinstance(one, Deny)]
+    assert waits == pytest.approx([0.1, 0.2, 0.3])
+    assert isinstance(said[0], Welcome)
+    assert status(center)["denied"] == ""
+    center.clock.pass_s(0.2)
+    assert isinstance(center.hear("w1", "hello", Voice().hello())[0], Welcome)
+
+
+OURS: list[UpChannel] = ["hello", "hb", "will", "bye", "observed", "rsp"]
+CHANNELS: list[UpChannel] = [*OURS, "ev/alarm", "ev/bulk"]
+
+
+@pytest.mark.parametrize("channel", OURS)
 @pytest.mark.parametrize(
     "payload",
     [
@@ -359,7 +616,7 @@ def test_a_removed_item_leaves_a_tombstone(center: Rig, monkeypatch: pytest.Monk
     for number in range(6):
         center.desk.delete_task("s1", f"t{number}")
     with center.database.reading() as connection:
-        document = dispatch.message(connection, "w1", "any")
+        (document,) = dispatch.whole(connection, "w1", "any")
         rows = connection.execute(select(desired_items)).all()
     assert document.empty
     assert len(rows) == 3

@@ -1,14 +1,16 @@
-"""Presence: what silence means, and who may take the fence."""
+"""Presence: what silence means, and what it comes from."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from center.presence import Gone, Presence, Refusal, State, judge, state
-from tests.parts.workers import Voice
-from wire.messages import Known
+from center.fencing import Gone, Identity
+from center.healing import Healing
+from center.presence import Presence, State, state
+from wire.messages import Known, StreamHealth
 
 HEARTBEAT_S = 10.0
 NOW_MS = 1_800_000_000_000
@@ -48,13 +50,8 @@ HELD = Presence(
     worker="w1",
     station="s1",
     autonomy_duration_s=None,
-    instance="disk-1",
-    boot="boot-2",
-    past_boots=("boot-1",),
-    session="session-2",
-    fence=7,
-    heard_ms=NOW_MS,
-    gone="",
+    identity=Identity(instance="disk-1", boot="boot-1", fence=7, heard_ms=NOW_MS),
+    session="session-1",
     software="",
     known=Known(),
     pending_alarm=0,
@@ -62,48 +59,49 @@ HELD = Presence(
     shed=0,
     streams=(),
     denied="",
+    observed_digest="",
+    healing=Healing(),
 )
+SILENT = replace(HELD, identity=replace(HELD.identity, heard_ms=NOW_MS - 60_000))
+
+
+def _gone(how: Gone) -> Presence:
+    return replace(HELD, identity=replace(HELD.identity, gone=how))
+
+
+def _streams(*states: Literal["running", "lost"]) -> Presence:
+    streams = [
+        StreamHealth(camera=f"c{number}", stream="main", state=state)
+        for number, state in enumerate(states)
+    ]
+    return replace(HELD, streams=tuple(streams))
 
 
 @pytest.mark.parametrize(
-    ("held", "voice", "fence"),
+    ("held", "cause"),
     [
-        (replace(HELD, instance="", boot="", fence=0), Voice(fence=0), 1),
-        (HELD, Voice(boot="boot-2", session="session-2", fence=7), 7),
-        (HELD, Voice(boot="boot-2", session="session-3", fence=7), 7),
-        (HELD, Voice(boot="boot-3", fence=7), 8),
-        (HELD, Voice(boot="boot-3", fence=20), 21),
-        (replace(HELD, gone="bye"), Voice(instance="disk-2"), 8),
-        (replace(HELD, heard_ms=NOW_MS - 30_001), Voice(instance="disk-2", fence=3), 8),
+        (HELD, ""),
+        (_gone("bye"), "stopped"),
+        (_gone("will"), "link down"),
+        (SILENT, "silent: it hangs, or its link is half open"),
+        (_streams("running", "lost"), "cameras down: c1/main"),
+        (_streams(*["lost"] * 7), "cameras down: c0/main, c1/main, c2/main, c3/main, c4/main and 2"
+         " more"),
+        (replace(SILENT, denied="fenced: another device"), "denied"),
+        (replace(HELD, denied="fenced: another device"), ""),
+        (replace(HELD, identity=Identity()), "never heard"),
+        (replace(HELD, identity=Identity(), denied="upgrade: old"), "denied"),
+        (replace(SILENT, streams=_streams("lost").streams), "silent: it hangs, or its link is half"
+         " open"),
     ],
-    ids=[
-        "first",
-        "same-session",
-        "reconnect",
-        "new-boot",
-        "restored",
-        "after-bye",
-        "after-silence",
-    ],
-)
-def test_who_is_accepted(held: Presence, voice: Voice, fence: int) -> None:
-    """A hello is accepted with the fence that its history gives it."""
-    assert judge(held, voice.hello(), NOW_MS, HEARTBEAT_S) == fence
+)  # fmt: skip
+def test_cause(held: Presence, cause: str) -> None:
+    """Stopped, link down, silent, cameras down and denied are told apart, as far as facts tell."""
+    assert held.cause(NOW_MS, HEARTBEAT_S) == cause
 
 
-@pytest.mark.parametrize(
-    ("held", "voice"),
-    [
-        (HELD, Voice(instance="disk-2", fence=99)),
-        (replace(HELD, gone="will"), Voice(instance="disk-2")),
-        (replace(HELD, heard_ms=NOW_MS - 30_000), Voice(instance="disk-2")),
-        (HELD, Voice(boot="boot-1")),
-    ],
-    ids=["another-disk", "will-is-not-bye", "three-beats-exactly", "superseded-boot"],
-)
-def test_who_is_fenced(held: Presence, voice: Voice) -> None:
-    """A second device, or a second process with the same data, is refused while the first lives."""
-    judged = judge(held, voice.hello(), NOW_MS, HEARTBEAT_S)
-    assert isinstance(judged, Refusal)
-    assert "stop" in judged.reason
-    assert judged.retry_after_s >= 1
+def test_trouble_is_a_sentence() -> None:
+    """All troubles of a worker, one after another; nothing where there is none."""
+    assert HELD.trouble == ""
+    healing = Healing().troubled("clone", "two live", 1).troubled("desired", "stuck", 2)
+    assert replace(HELD, healing=healing).trouble == "two live; stuck"

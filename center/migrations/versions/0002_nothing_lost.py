@@ -10,6 +10,9 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+_NOTHING_OBSERVED = "e3b0c44298fc1c149afbf4c8996fb924"
+"""The digest of no items. Who has some is asked, as what it says differs."""
+
 
 def upgrade() -> None:
     """Change the tables.
@@ -17,9 +20,10 @@ def upgrade() -> None:
     Columns are added in place: a copied table of SQLite would lose AUTOINCREMENT, and ids of
     events must never be used twice.
     """
-    words = ("observed_digest", "challenge", "repaired_digest", "trouble")
-    for name in words:
+    for name in ("challenge", "repaired_digest", "asked_digest"):
         op.add_column("presence", _kept(name, sa.Text(), "''"))
+    op.add_column("presence", _kept("observed_digest", sa.Text(), f"'{_NOTHING_OBSERVED}'"))
+    op.add_column("presence", _kept("trouble", sa.Text(), "'{}'"))
     op.add_column("presence", _kept("banned_boots", sa.Text(), "'[]'"))
     op.add_column("presence", _kept("replace", sa.Boolean(), "false"))
     op.add_column("watermarks", _kept("high", sa.BigInteger(), "0"))
@@ -27,6 +31,23 @@ def upgrade() -> None:
     op.add_column("events", _kept("at_ms", sa.BigInteger(), "0"))
     op.add_column("events", _kept("clock", sa.Text(), "''"))
     op.execute("UPDATE events SET at_ms = t_ms")
+    op.create_table(
+        "desired_history",
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["worker"],
+            ["desired.worker"],
+            name=op.f("fk_desired_history_worker"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("worker", "revision", name=op.f("pk_desired_history")),
+    )
+    op.execute(
+        "INSERT INTO desired_history (worker, revision, digest)"
+        " SELECT worker, revision, digest FROM desired"
+    )
     op.create_table(
         "clocks",
         sa.Column("worker", sa.Text(), nullable=False),
