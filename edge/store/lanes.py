@@ -8,6 +8,7 @@ Any thread may ask; the writer alone adds lanes and gives out numbers.
 
 import threading
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from wire.events import LANES, OPEN_END, Lane
@@ -83,14 +84,21 @@ class Lanes:
             self._undrained[state.lane].pop(state.number, None)
             self._unsaved.pop(state.number, None)
 
-    def clear(self) -> None:
-        """Know nothing: the file is read anew."""
+    def adopt(self, states: Iterable[LaneState]) -> None:
+        """Lanes as they lie on disk, in place of all others; what memory knows of acks stays."""
         with self.lock:
-            self._all.clear()
+            before = self._all
+            self._all = {}
             self._unsaved.clear()
-            self.unsaved_numbers = 0
             for undrained in self._undrained.values():
                 undrained.clear()
+            for state in states:
+                was = before.get((state.epoch, state.lane))
+                if was is not None and was.told:
+                    state.acked = min(was.acked, state.high)
+                    state.told, state.told_ms = was.told, was.told_ms
+                self.put(state)
+                self._mark(state)
 
     def give(self, state: LaneState, high: int) -> None:
         """Numbers up to `high` are on disk."""
@@ -120,6 +128,10 @@ class Lanes:
         """All lanes, oldest first."""
         with self.lock:
             return sorted(self._all.values(), key=_number)
+
+    def may_hold(self) -> list[LaneState]:
+        """Lanes that were not drained when they were last written, oldest first."""
+        return [s for s in self.ordered() if s.acked < s.high or s.saved < s.high]
 
     def outdated(self, now_ms: int) -> list[LaneState]:
         """Drained lanes that need not be remembered any more."""

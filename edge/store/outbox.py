@@ -10,7 +10,6 @@ What is asked often is answered from memory. Rows are read by a connection of it
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import groupby
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.clock import Clock
-from edge.store import sqlite
 from edge.store.lanes import LaneState
-from edge.store.slices import Slice, slice_of
+from edge.store.slices import Slice
 from edge.store.tables import LANES_WITH_ROWS, Shed, Stored, sound
-from edge.store.writer import Append, Refuse, Renew, Save, Writer
+from edge.store.transaction import Append, Refuse, Setting
+from edge.store.writer import Renew, Save, Writer
 from wire.events import (
     MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
@@ -48,15 +47,18 @@ class Outbox:
         *,
         quota_bytes: int = 256 * 1024 * 1024,
         keep_acked_s: float = 86_400.0,
+        ballast_bytes: int = 8 * 1024 * 1024,
         on_stored: Callable[[list[Stored]], None] = lambda stored: None,
     ) -> None:
         self._clock = clock
         self._writer = Writer(
-            path, clock, quota_bytes=quota_bytes, keep_acked_s=keep_acked_s, on_stored=on_stored
+            path,
+            Setting(clock, quota_bytes, int(keep_acked_s * 1000)),
+            ballast_bytes=ballast_bytes,
+            on_stored=on_stored,
         )
         self._lanes = self._writer.lanes
-        self._reader = sqlite.open_reader(path)
-        self._reading = threading.Lock()
+        self._reader = self._writer.reader
 
     # --- what comes and goes ---
 
@@ -165,15 +167,14 @@ class Outbox:
         state = self._lanes.get(epoch, lane)
         if state is None:
             return None
-        with self._reading:
-            return slice_of(self._reader, state, after, max_bytes, max_events)
+        return self._reader.slice(state, after, max_bytes, max_events)
 
     def find(self, epoch: int, lane: Lane, seq: int) -> Stored | None:
         """One event, if it is still on disk and sound."""
         state = self._lanes.get(epoch, lane)
         if state is None:
             return None
-        rows = self._read(
+        rows = self._reader.rows(
             "SELECT seq, id, crc, body FROM events WHERE lane = ? AND seq = ?", state.number, seq
         )
         return next(_stored(state, rows), None)
@@ -183,7 +184,7 @@ class Outbox:
         found: list[Stored] = []
         for states in self._epochs_with_rows():
             for state in states:
-                rows = self._read(
+                rows = self._reader.rows(
                     "SELECT seq, id, crc, body FROM events WHERE lane = ? ORDER BY seq DESC"
                     " LIMIT ?",
                     state.number, limit,
@@ -199,7 +200,7 @@ class Outbox:
         for states in self._epochs_with_rows():
             of_epoch: list[Stored] = []
             for state in states:
-                rows = self._read(
+                rows = self._reader.rows(
                     "SELECT seq, id, crc, body FROM events WHERE lane = ? AND seq >= ?"
                     " ORDER BY seq LIMIT ?",
                     state.number, self._first_after(state, after_id), limit,
@@ -213,7 +214,7 @@ class Outbox:
     def _epochs_with_rows(self) -> Iterator[list[LaneState]]:
         """Lanes that have rows by epoch, newest first: every id of an epoch is above older ones."""
         known = {state.number: state for state in self._lanes.ordered()}
-        numbers = [n for (n,) in self._read(LANES_WITH_ROWS) if n in known]
+        numbers = [n for (n,) in self._reader.rows(LANES_WITH_ROWS) if n in known]
         for _, states in groupby((known[n] for n in reversed(numbers)), key=lambda s: s.epoch):
             yield list(states)
 
@@ -222,7 +223,7 @@ class Outbox:
         low, high = 1, state.high + 1
         while low < high:
             middle = (low + high) // 2
-            rows = self._read(
+            rows = self._reader.rows(
                 "SELECT seq, id FROM events WHERE lane = ? AND seq >= ? ORDER BY seq LIMIT 1",
                 state.number, middle,
             )  # fmt: skip
@@ -234,19 +235,14 @@ class Outbox:
 
     def shed_ledger(self) -> list[Shed]:
         """What was given up for want of room, newest first."""
-        rows = self._read(
+        rows = self._reader.rows(
             "SELECT epoch, lane, first, last, why, size_bytes, at_ms FROM shed ORDER BY id DESC"
         )
         return [Shed(*row) for row in rows]
 
     def close(self) -> None:
         """Write what was handed over, then close the file."""
-        self._reader.close()
         self._writer.close()
-
-    def _read(self, sql: str, *values: object) -> list[Any]:
-        with self._reading:
-            return self._reader.execute(sql, values).fetchall()
 
 
 def _stored(state: LaneState, rows: list[Any]) -> Iterator[Stored]:

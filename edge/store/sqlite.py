@@ -61,7 +61,7 @@ def open_writer(
 def is_corrupt(error: BaseException) -> bool:
     """Whether an error says that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
 
 def is_full(error: BaseException) -> bool:
@@ -95,11 +95,26 @@ def readable(text: bytes) -> str:
     return text.decode("utf-8", "replace")
 
 
-def set_aside(path: Path, stamp_ms: int) -> Path:
-    """Move a damaged file and its journals out of the way; they are evidence, never deleted."""
+def set_aside(path: Path, stamp_ms: int, *, keep: int = 3) -> Path:
+    """Move a damaged file and its journals out of the way, as evidence; the newest `keep` stay."""
     aside = path.with_name(f"{path.name}.corrupt-{stamp_ms}")
-    for suffix in ("", "-wal", "-shm"):
+    while aside.exists():
+        stamp_ms += 1
+        aside = path.with_name(f"{path.name}.corrupt-{stamp_ms}")
+    for suffix in _SUFFIXES:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
+    asides = [p for p in path.parent.glob(f"{path.name}.corrupt-*") if p.suffix[-4:].isdigit()]
+    for old in sorted(asides, key=lambda p: p.stat().st_mtime_ns)[:-keep]:
+        remove(old)
     return aside
+
+
+def remove(path: Path) -> None:
+    """Delete a file with its journals, if it is there."""
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+_SUFFIXES = ("", "-wal", "-shm")

@@ -7,12 +7,15 @@ of their lane, and nothing else is indexed. Each row carries a CRC-32 of all tha
 whose it is: a disk may rot in ways that SQLite cannot see, and a row can be told from noise.
 """
 
+import functools
+import re
 import sqlite3
 import zlib
+from contextlib import closing
 from dataclasses import dataclass
 
 from edge.store import sqlite
-from edge.store.lanes import Lanes, LaneState, open_end
+from edge.store.lanes import LaneState, open_end
 from wire.events import LANES, Lane
 
 VERSION = 1
@@ -154,14 +157,23 @@ class Totals:
     """Events given up since the process began."""
 
 
-def load(connection: sqlite3.Connection, lanes: Lanes, open_incidents: dict[str, Stored]) -> Totals:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is kept in memory of a file."""
+
+    lanes: list[LaneState]
+    open_incidents: dict[str, Stored]
+    totals: Totals
+
+
+def load(connection: sqlite3.Connection) -> Contents:
     """Read the index from a file. Raises sqlite.CorruptError if it contradicts itself.
 
     Highest numbers are found by going through all rows, not by looking one up: a lookup may miss
     rows on a page whose key has rotted.
     """
-    lanes.clear()
-    open_incidents.clear()
+    if _shape(connection) != _shape_of_this_version():
+        raise sqlite.CorruptError("its tables are not those of an outbox")
     totals = Totals()
     by_number: dict[int, LaneState] = {}
     for row in connection.execute("SELECT * FROM lanes"):
@@ -199,14 +211,33 @@ def load(connection: sqlite3.Connection, lanes: Lanes, open_incidents: dict[str,
         state.high = max(state.high, last)
         if open_end(last):
             state.open_from = first
-    for state in sorted(by_number.values(), key=lambda s: s.number):
-        lanes.put(state)
+    open_incidents: dict[str, Stored] = {}
     for incident, number, seq, row, crc, body in connection.execute("SELECT * FROM incidents"):
         state = by_number.get(number)
         if state is None or not sound(state.seed, seq, row, crc, body):
             raise sqlite.CorruptError("an open incident does not fit its checksum")
         open_incidents[incident] = Stored(row, state.epoch, state.lane, seq, body)
-    return totals
+    return Contents(list(by_number.values()), open_incidents, totals)
+
+
+NONSENSE = (sqlite3.ProgrammingError, sqlite3.DataError, OverflowError, TypeError, ValueError)
+"""What reading a file raises whose values are none that a column can have."""
+
+
+def _shape(connection: sqlite3.Connection) -> dict[str, str]:
+    """Each table's definition, without remarks."""
+    return {
+        name: " ".join(re.sub(r"--.*", "", sql).split())
+        for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema")
+        if name != "sqlite_sequence"
+    }
+
+
+@functools.cache
+def _shape_of_this_version() -> dict[str, str]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return _shape(connection)
 
 
 def sound(seed: int, seq: object, row: object, crc: object, body: object) -> bool:
@@ -223,6 +254,8 @@ def migrate(connection: sqlite3.Connection) -> int:
     A fresh file has no tables and needs none of this: None of its rows is touched.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in (0, VERSION):
+        raise sqlite.CorruptError(f"it has version {version}, not {VERSION}")
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     if version or "events" not in names:
         return 0
@@ -284,6 +317,7 @@ def _move(connection: sqlite3.Connection) -> int:
 
 INSERT_LANE = "INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_EVENT = "INSERT INTO events (lane, seq, id, crc, body) VALUES (?, ?, ?, ?, ?)"
+SAVE_EVENT = "INSERT OR IGNORE INTO events (lane, seq, id, crc, body) VALUES (?, ?, ?, ?, ?)"
 INSERT_GAP = "INSERT OR REPLACE INTO gaps (lane, first, last, why, crc) VALUES (?, ?, ?, ?, ?)"
 INSERT_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?)"
 
