@@ -57,7 +57,7 @@ class Station:
     def start(self, **changes: Any) -> None:
         """Start it and wait until it says so."""
         self.change(**changes)
-        status = self.folder / "status.json"
+        status = Path(self.plan.status)
         status.unlink(missing_ok=True)
         self.process.start()
         wait_for(status.exists, PATIENCE_S, f"the station starts\n{self.process.tail()}", 0.02)
@@ -72,7 +72,7 @@ class Station:
 
     def status(self) -> dict[str, Any]:
         """What it says of itself; empty before it has said anything."""
-        path = self.folder / "status.json"
+        path = Path(self.plan.status)
         status: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return status
 
@@ -149,7 +149,8 @@ class House:
     def restart_center(self, *faults: str) -> None:
         """Start the center, killed before if it runs; `faults` are flags of faulty_center."""
         self.center.process.kill()
-        self.center.process = _center_process(self.folder, self.broker.url, faults, self._more)
+        program = ["tests.parts.faulty_center", *faults]
+        self.center.process = _center_process(self.folder, self.broker.url, program, self._more)
         self.center.start()
 
     def register(self, worker: str, station: str = "") -> None:
@@ -209,28 +210,37 @@ class House:
 
 
 def _center_process(
-    folder: Path, broker_url: str, faults: Sequence[str] = (), more: Sequence[str] = ()
+    folder: Path, broker_url: str, program: Sequence[str], more: Sequence[str] = ()
 ) -> Process:
     return Process(
         folder / "center.log",
-        ["tests.parts.faulty_center", *faults, "serve", "--data", str(folder / "center"),
-         "--listen", "127.0.0.1:0", "--broker", broker_url,
-         "--admin-token-file", str(folder / "admin.token"),
-         "--heartbeat-s", str(HEARTBEAT_S), *more],
+        [*program, "serve", "--data", str(folder / "center"), "--listen", "127.0.0.1:0",
+         "--broker", broker_url, "--admin-token-file", str(folder / "admin.token"), *more],
     )  # fmt: skip
 
 
 @contextmanager
 def house(
-    folder: Path, *more: str, broker_config: str = "", faults: Sequence[str] = ()
+    folder: Path,
+    *more: str,
+    broker_config: str = "",
+    faults: Sequence[str] = (),
+    heartbeat_s: float = HEARTBEAT_S,
+    whole: bool = False,
 ) -> Iterator[House]:
-    """A running broker and center below `folder`; `more` are flags of the center."""
+    """A running broker and center below `folder`; `more` are flags of the center.
+
+    The center is one that can be made to fail (`faults` are flags of faulty_center) and has no
+    pages, or the `whole` program.
+    """
+    more = ("--heartbeat-s", str(heartbeat_s), *more)
+    program = ["center"] if whole else ["tests.parts.faulty_center", *faults]
     with mosquitto(folder, extra_config=broker_config) as broker:
-        center = Center(_center_process(folder, broker.url, faults, more), folder / "center")
-        made = House(folder, broker, center, more)
+        process = _center_process(folder, broker.url, program, more)
+        made = House(folder, broker, Center(process, folder / "center"), more)
         try:
-            center.start()
+            made.center.start()
             yield made
         finally:
-            center.http.close()
+            made.center.http.close()
             made.center.process.kill()

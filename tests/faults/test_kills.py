@@ -8,37 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.faults import rig
-from tests.faults.rig import House, Station
+from tests.faults.loops import EVENTS, VICTIMS, kill_loop
+from tests.faults.rig import House
 from tests.waiting import wait_for
 
-EVENTS = 100
 SOAK_ROUNDS = 200
 
 
-def _round(house: House, station: Station, rng: random.Random, victim: str) -> None:
-    """At least `EVENTS` events; in their midst one process dies and comes back."""
-    before = station.status()["generated"]
-    station.change(rate=200.0)
-    station.generated(before + rng.randrange(EVENTS))
-    if victim == "worker":
-        station.kill()
-        station.start()
-        before = 0
-    elif victim == "center":
-        house.center.process.kill()
-        house.center.start()
-    else:
-        house.broker.kill()
-        house.broker.start()
-    station.generated(before + EVENTS)
-
-
 def _kill_loop(house: House, name: str, seed: int, victims: list[str]) -> None:
-    rng = random.Random(seed)
-    with house.station(name, seed=0, burst=5, rate=200.0) as station:
-        station.online()
-        for victim in victims:
-            _round(house, station, rng, victim)
+    with house.station(name, burst=5) as station:
+        kill_loop(house, station, random.Random(seed), victims)
         station.drained(60)
         verdict = house.verdict(station)
         assert verdict.clean, verdict
@@ -56,7 +35,7 @@ def test_one_process_dies_again_and_again(house: House, victim: str) -> None:
 
 def test_a_worker_dies_while_nobody_listens(house: House) -> None:
     """I1, I2: lives that ended without ever reaching the center are told by the next one."""
-    with house.station("kill-alone", seed=0, burst=5, rate=200.0) as station:
+    with house.station("kill-alone", burst=5, rate=200.0) as station:
         station.network.refusing = True
         station.network.reset()
         for _ in range(3):
@@ -93,10 +72,7 @@ def test_a_center_dies_at_its_worst_moments(house: House) -> None:
 def test_kill_loops(tmp_path: Path, victim: str) -> None:
     """I1, I2, I3, I4: 200 rounds of kill -9 with a hundred events each."""
     rng = random.Random(2)
-    victims = [
-        rng.choice(["worker", "center", "broker"]) if victim == "any" else victim
-        for _ in range(SOAK_ROUNDS)
-    ]
+    victims = [rng.choice(VICTIMS) if victim == "any" else victim for _ in range(SOAK_ROUNDS)]
     with rig.house(tmp_path) as house:
         _kill_loop(house, f"soak-{victim}", 3, victims)
         house.center.process.stop()
