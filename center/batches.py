@@ -28,7 +28,7 @@ _Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD)]
 _Time = Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
 
-class _Fitting(Event, frozen=True, kw_only=True):
+class _Fitting(Event, frozen=True, kw_only=True, gc=False):
     """An event whose words and numbers fit their columns."""
 
     kind: _Word

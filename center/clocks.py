@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from center import db
 from center.tables import clocks
@@ -140,8 +140,12 @@ class Reader:
         return corrected, "corrected"
 
 
+_BOOTED = select(clocks.c.machine, clocks.c.booted_ms).where(
+    clocks.c.worker == bindparam("of_worker")
+)
+
+
 def reader(connection: Connection, worker: str) -> Reader:
     """A reader of the worker's times, by what is known now."""
-    column = clocks.c
-    statement = select(column.machine, column.booted_ms).where(column.worker == worker)
-    return Reader({row.machine: row.booted_ms for row in connection.execute(statement)})
+    found = connection.execute(_BOOTED, {"of_worker": worker})
+    return Reader({row.machine: row.booted_ms for row in found})

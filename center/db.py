@@ -345,9 +345,16 @@ def upsert(
 ) -> None:
     """Insert the rows, replacing the other columns of those whose `key` is there already."""
     if rows:
-        statement = _dialect_insert(connection.dialect, table)
-        replaced = {name: statement.excluded[name] for name in rows[0] if name not in key}
-        connection.execute(statement.on_conflict_do_update(index_elements=key, set_=replaced), rows)
+        connection.execute(_upsert(connection.dialect, table, tuple(rows[0]), key), rows)
+
+
+@lru_cache(maxsize=64)
+def _upsert(
+    dialect: Dialect, table: Table, names: tuple[str, ...], key: tuple[str, ...]
+) -> UpdateBase:
+    statement = _dialect_insert(dialect, table)
+    replaced = {name: statement.excluded[name] for name in names if name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
 def _dialect_insert(dialect: Dialect, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -5,7 +5,7 @@ for batches (ingest), telling listeners (live).
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import (
@@ -29,10 +29,10 @@ KEY = ("worker", "epoch", "lane", "seq")
 MAX_LISTED = 1000
 
 
-class EventRow(NamedTuple):
+class EventRow(msgspec.Struct, frozen=True, gc=False):
     """A row to be stored, its columns in the order of the table, without the id.
 
-    A tuple and no dict: there are tens of thousands in a second.
+    There are tens of thousands in a second: it costs a third of a dict, and the collector nothing.
     """
 
     worker: str
@@ -59,7 +59,8 @@ def store(connection: Connection, rows: list[EventRow]) -> None:
     if not rows:
         return
     db.in_order(connection)
-    db.insert_new_tuples(connection, events, EventRow._fields, rows, KEY)
+    tuples = list(map(msgspec.structs.astuple, rows))
+    db.insert_new_tuples(connection, events, EventRow.__struct_fields__, tuples, KEY)
     _open_and_close(connection, rows)
 
 
@@ -74,7 +75,8 @@ def _open_and_close(connection: Connection, rows: list[EventRow]) -> None:
             ends.add((row.worker, row.incident))
     opened = [row for key, row in starts.items() if key not in ends]
     db.run_many(connection, _CLOSE, _CLOSE_NAMES, list(ends))
-    db.run_many(connection, _OPEN, _OPEN_NAMES, [row[: len(KEY)] for row in opened])
+    places = [(row.worker, row.epoch, row.lane, row.seq) for row in opened]
+    db.run_many(connection, _OPEN, _OPEN_NAMES, places)
 
 
 _OPEN_NAMES = tuple(f"its_{name}" for name in KEY)

@@ -35,7 +35,7 @@ from wire.events import Ack, Batch, Gap, Refused, Rewind, Watermark, batch_name
 from wire.link import Received
 from wire.topics import UpTopic
 
-MAX_GROUP = 10
+MAX_GROUP = 20
 MAX_WAITING = 200
 MAX_REASON = 300
 
@@ -99,7 +99,7 @@ class Turn:
     def close(self) -> None:
         """Write down the events, what is to be told, and how far each lane has come."""
         events.store(self.connection, self._rows)
-        alarms = [row._asdict() for row in self._rows if row.lane == "alarm"]
+        alarms = [msgspec.structs.asdict(row) for row in self._rows if row.lane == "alarm"]
         notify.enqueue(self.connection, alarms, self.now_ms)
         ledger.advance(self.connection, self._moved, self.now_ms)
 

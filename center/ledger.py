@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from center import db
 from center.tables import dead_letters, gaps, watermarks
@@ -36,6 +36,18 @@ class Mark:
     """The last number that the worker still has; none: it may go on."""
 
 
+_MARK = (
+    select(watermarks.c.seq, watermarks.c.high, watermarks.c.ends)
+    .where(
+        watermarks.c.worker == bindparam("of_worker"),
+        watermarks.c.epoch == bindparam("of_epoch"),
+        watermarks.c.lane == bindparam("of_lane"),
+    )
+    .with_for_update()
+)
+"""Made once: making it takes longer than running it."""
+
+
 def mark(connection: Connection, place: Place, now_ms: int) -> Mark:
     """How far a lane has come.
 
@@ -43,15 +55,12 @@ def mark(connection: Connection, place: Place, now_ms: int) -> Mark:
     where there is none yet.
     """
     worker, epoch, lane = place
-    column = watermarks.c
-    statement = select(column.seq, column.high, column.ends).where(
-        column.worker == worker, column.epoch == epoch, column.lane == lane
-    )
-    row = connection.execute(statement.with_for_update()).first()
+    asked = {"of_worker": worker, "of_epoch": epoch, "of_lane": lane}
+    row = connection.execute(_MARK, asked).first()
     if row is None:
         born = {"worker": worker, "epoch": epoch, "lane": lane, "seq": 0, "updated_ms": now_ms}
         db.insert_new(connection, watermarks, [{**born, "high": 0}], ("worker", "epoch", "lane"))
-        row = connection.execute(statement.with_for_update()).one()
+        row = connection.execute(_MARK, asked).one()
     return Mark(*row)
 
 
