@@ -153,12 +153,13 @@ def _forget_old_tombstones(connection: Connection, worker: str) -> None:
         tombstones.order_by(column.changed_revision.desc()).offset(MAX_TOMBSTONES - 1).limit(1)
     ).scalar()
     if oldest_kept is not None:
-        connection.execute(
+        forgotten = connection.execute(
             delete(desired_items).where(
                 column.worker == worker, column.removed, column.changed_revision < oldest_kept
             )
         )
-        _forget_history(connection, worker, oldest_kept)
+        if forgotten.rowcount > 0:
+            _forget_history(connection, worker, oldest_kept)
 
 
 def _remember(connection: Connection, worker: str, revision: int, digest: str) -> None:
