@@ -135,15 +135,15 @@ class Notifier(threading.Thread):
                 )
             ]
         for webhook, claimed in posts:
-            self._posting.add(claimed.key)
             name = f"webhook-{webhook.name}"
             threading.Thread(
                 target=self._try, args=(webhook, claimed), name=name, daemon=True
             ).start()
+            self._posting.add(claimed.key)
 
     def _try(self, webhook: Webhook, claimed: Claimed) -> None:
         """A thread: one post, and what came of it."""
-        outcome = post(self._client, webhook, claimed, self._clock.now_ms())
+        outcome = post(self._client, webhook, claimed, self._clock)
         self._outcomes.append(outcome)
         self._woken.set()
 
@@ -177,9 +177,9 @@ class Notifier(threading.Thread):
         return some
 
 
-def post(client: httpx.Client, webhook: Webhook, claimed: Claimed, now_ms: int) -> Outcome:
+def post(client: httpx.Client, webhook: Webhook, claimed: Claimed, clock: Clock) -> Outcome:
     """Post an alarm to a webhook, once. What the answer says beyond its status does not matter."""
-    timestamp = str(now_ms // 1000)
+    timestamp = str(clock.now_ms() // 1000)
     headers = {
         "Content-Type": "application/json",
         "X-Forecourt-Delivery": claimed.name,
@@ -189,7 +189,7 @@ def post(client: httpx.Client, webhook: Webhook, claimed: Claimed, now_ms: int) 
     try:
         with client.stream("POST", webhook.url, content=claimed.body, headers=headers) as answer:
             status = answer.status_code
-            _drain(answer)
+            _drain(answer, clock)
     except httpx.TimeoutException:
         return Outcome(claimed, f"no answer within {TIMEOUT_S:g} s")
     except httpx.ConnectError as error:
@@ -205,13 +205,13 @@ def post(client: httpx.Client, webhook: Webhook, claimed: Claimed, now_ms: int) 
     return Outcome(claimed, f"it answered {status}", for_good=status == httpx.codes.GONE)
 
 
-def _drain(answer: httpx.Response) -> None:
-    """Read a short answer, so that the connection can be used again; a long one is cut off."""
-    seen_bytes = 0
+def _drain(answer: httpx.Response, clock: Clock) -> None:
+    """Read a short answer, so that its sender sees an orderly end; a long one is cut off."""
+    seen_bytes, until_s = 0, clock.elapsed_s() + TIMEOUT_S
     try:
-        for chunk in answer.iter_raw(MAX_ANSWER_BYTES):
+        for chunk in answer.iter_raw():
             seen_bytes += len(chunk)
-            if seen_bytes >= MAX_ANSWER_BYTES:
+            if seen_bytes > MAX_ANSWER_BYTES or clock.elapsed_s() > until_s:
                 return
     except httpx.HTTPError:
         return  # the status has come, and nothing else counts
@@ -225,7 +225,8 @@ def _client() -> httpx.Client:
         timeout=TIMEOUT_S,
         follow_redirects=False,
         headers={"User-Agent": "forecourt"},
-        limits=httpx.Limits(max_connections=PER_WEBHOOK * webhooks.MAX_WEBHOOKS),
+        # A connection for each post: a bad answer to one spoils no other.
+        limits=httpx.Limits(max_keepalive_connections=0),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
 

@@ -126,7 +126,7 @@ def _due(now_ms: int) -> Any:
         )
         .select_from(notifications.outerjoin(watermarks, lane))
         .where(column.look_ms <= now_ms)
-        .order_by(column.id.desc())
+        .order_by(column.look_ms.desc(), column.id.desc())
         .limit(_CHUNK)
     )
     return statement.with_for_update(of=notifications, skip_locked=True)

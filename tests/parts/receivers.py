@@ -57,11 +57,12 @@ def receiving() -> Iterator[Receiver]:
                 self.close_connection = True
                 return
             self.send_response(status)
-            self.send_header("Content-Length", "2")
+            body = b"" if status == 204 else b"ok" * 1000
+            self.send_header("Content-Length", str(len(body)))
             if 300 <= status < 400:
                 self.send_header("Location", receiver.url("/elsewhere"))
             self.end_headers()
-            self.wfile.write(b"ok")
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Nothing on standard error."""
