@@ -49,6 +49,7 @@ def test_nasty_bodies(client: httpx.Client, center: Rig, path: str, body: bytes)
     assert answer.status_code in (200, 400, 422), answer.text
 
 
+@pytest.mark.timeout(150)
 def test_every_operation(client: httpx.Client, center: Rig, web: tuple[FastAPI, str]) -> None:
     """Requests made from the schema, valid and not, never end in a 5xx."""
     furnish(center.desk, "t1")

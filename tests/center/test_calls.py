@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from center import calls
+from center import auth, calls
 from tests.parts.centers import Rig, furnish, rig, worker
 from tests.parts.workers import Voice
 from tests.waiting import wait_for
@@ -265,7 +265,7 @@ def picture(client: httpx.Client) -> httpx.Response:
 
 
 def test_a_picture_for_a_browser(client: httpx.Client, center: Rig) -> None:
-    """The JPEG as it is, never cached, with its wall time; only for those who may see it."""
+    """The JPEG as it is, never cached, with its wall time."""
     asking = Asking(center, lambda: picture(client))
     rpc = asking.heard()
     assert rpc.method == "picture"
@@ -276,9 +276,21 @@ def test_a_picture_for_a_browser(client: httpx.Client, center: Rig) -> None:
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-picture-time-ms"] == "5"
-    stranger = httpx.get(f"{client.base_url}{PICTURE}", params={"camera": "c1"})
-    assert stranger.status_code == 401
     assert client.get(PICTURE).status_code == 422
+
+
+def test_a_page_shows_a_picture_with_its_sessions_cookie(client: httpx.Client, center: Rig) -> None:
+    """A browser sends no token; without either there is no picture."""
+    with center.database.transaction() as connection:
+        session = auth.issue(connection, "session", "test", center.clock.now_ms())
+    url, words = f"{client.base_url}".rstrip("/") + PICTURE, {"camera": "c1"}
+    assert httpx.get(url, params=words).status_code == 401
+    cookie = {"Cookie": f"{auth.COOKIE}={session}"}
+    asking = Asking(center, lambda: httpx.get(url, params=words, headers=cookie))
+    rpc = asking.heard()
+    say(center, done(rpc, jpeg=base64.b64encode(JPEG).decode(), t_ms=5))
+    assert asking.response().content == JPEG
+    assert httpx.post(url.replace("picture", "calls"), json=LOG, headers=cookie).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from edge import calls as edge_calls
 from edge.calls import Calls, Worker
 from edge.clock import SystemClock
 from edge.logs import Ring, scrubbed
-from edge.pipe import PictureError, Shown
-from edge.reconcile import StreamKey
+from edge.pipe import PictureError, Settings, Show, Shown
+from edge.reader import Desk, Look, Reader
+from edge.reconcile import StreamKey, StreamWork
+from edge.shard import Shard
 from edge.video.decode import frames, starting_at
 from edge.video.jpeg import JpegError, jpeg
 from edge.video.source import packets
@@ -433,3 +436,58 @@ def test_a_fault_is_no_answer_of_its_own(caplog: pytest.LogCaptureFixture) -> No
 
     error = Stage(shown=fails).error("picture", camera="yard")
     assert error == "an unexpected error; the worker's log has it"
+
+
+# --- a shard's part ----------------------------------------------------------------------------
+
+
+@contextmanager
+def shard_with(*readers: Reader) -> Iterator[tuple[Shard, Connection]]:
+    """A shard that runs these streams, and the agent's end of its pipe."""
+    ours, theirs = socket.socketpair()
+    settings = Settings(models=(), boot="b", threads=1, log_level="info")
+    agent, pipe = Connection(ours.detach()), Connection(theirs.detach())
+    shard = Shard(pipe, settings, SteppedClock())
+    shard._readers.update({reader.key: reader for reader in readers})
+    yield shard, agent
+    agent.close()
+    pipe.close()
+
+
+def test_a_shard_shows_the_next_picture(clip: Path) -> None:
+    """Whoever waits gets the next picture, encoded between two looks; it is not kept after that."""
+    stream = specs.Stream(url=clip.as_uri(), pace="fast")
+    desk = Desk()
+    work = StreamWork(StreamKey("yard", "main"), stream, ())
+    reader = Reader(work, desk, SteppedClock(), lambda reader: None)
+    with shard_with(reader) as (shard, agent):
+        shard._show(Show(7, reader.key, 80, MAX_PICTURE_BYTES))
+        shard._show(Show(8, reader.key, 80, 10))
+        reader.run()
+        for _ in range(2):
+            job = desk.take()
+            assert not isinstance(job, Look)
+            job()
+        shown, unfit = agent.recv(), agent.recv()
+    assert (shown.number, shown.width, shown.height, shown.error) == (7, 80, 60, "")
+    assert shown.jpeg.startswith(b"\xff\xd8\xff")
+    assert (unfit.number, unfit.jpeg, unfit.error) == (
+        8, b"", "the picture does not fit into 10 bytes",
+    )  # fmt: skip
+    assert not reader._waiting
+
+
+def test_a_shard_without_the_stream_says_so() -> None:
+    """A stream that was stopped meanwhile is an error, not a silence."""
+    with shard_with() as (shard, agent):
+        shard._show(Show(7, StreamKey("yard", "main"), 80, MAX_PICTURE_BYTES))
+        assert agent.recv().error == "the stream has just been stopped"
+
+
+def test_who_waits_for_a_dark_stream_is_bounded() -> None:
+    """I8: of those who wait for a picture that does not come, the latest four stay."""
+    work = StreamWork(StreamKey("yard", "main"), specs.Stream(url="rtsp://10.0.0.5/"), ())
+    reader = Reader(work, Desk(), SteppedClock(), lambda reader: None)
+    for _ in range(100):
+        reader.show(lambda frame: None)
+    assert len(reader._waiting) == 4

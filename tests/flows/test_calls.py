@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -35,8 +36,6 @@ def online(site: Site) -> bool:
 
 def test_what_a_worker_is_asked_it_answers(site: Site, tmp_path: Path) -> None:
     """Probe, picture, log and config of a worker at work; I11: no answer holds a password."""
-    import cv2
-
     said = ""
     with rtsp.serving(user="admin", password=SECRET) as camera:
         address = camera.url.replace("rtsp://", f"rtsp://admin:{SECRET}@")
@@ -62,6 +61,7 @@ def test_what_a_worker_is_asked_it_answers(site: Site, tmp_path: Path) -> None:
         )
         assert shown.status_code == 200, shown.text
         picture = cv2.imdecode(np.frombuffer(shown.content, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
         assert picture.shape == (180, 320, 3)
         assert picture.std() > 10
         age_ms = time.time() * 1000 - int(shown.headers["x-picture-time-ms"])
