@@ -18,6 +18,7 @@ from cli.demo.command import demo
 from cli.errors import CommandError
 from cli.events import events
 from cli.get import get
+from cli.replace import replace
 from wire import specs
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command()(apply)
 app.command()(get)
 app.command()(events)
 app.command()(delete)
+app.command()(replace)
 app.command()(call)
 app.command()(schema)
 app.add_typer(models.app, name="models")

@@ -144,6 +144,10 @@ class Api:
             raise self._strange("its answer lacks ok or result")
         return answer
 
+    def replace(self, worker: str) -> None:
+        """Let in the next one that would be denied this worker's name. Raises RefusedError."""
+        self._request("POST", f"/workers/{worker}/replace", {})
+
     def login_code(self) -> str:
         """A one-time code that logs a browser in at /login?code=..."""
         return str(self._request("POST", "/login-codes", {}).get("code", ""))

@@ -77,6 +77,14 @@ def _revisions(view: View, _: int) -> object:
     return desired if desired == observed else f"{desired} (has {_or_dash(observed)})"
 
 
+def _why(view: View, _: int) -> object:
+    """What is not as it should be, all of it."""
+    status = view["status"]
+    cause, denied, trouble = (status.get(key, "") for key in ("cause", "denied", "trouble"))
+    refused = f"denied: {denied}" if denied else ""
+    return _or_dash("; ".join(filter(None, (cause if cause != "denied" else "", refused, trouble))))
+
+
 def _waiting(view: View, _: int) -> object:
     pending = view["status"].get("pending") or {}
     return sum(pending.values())
@@ -126,7 +134,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("HEARD", _heard),
         Column("REVISION", _revisions, wraps=True),
         Column("WAITING", _waiting, right=True),
-        Column("DENIED", _status("denied"), wraps=True),
+        Column("WHY", _why, wraps=True),
         Column("STREAMS", _stream_health, wide=True),
         Column("SHED", _status("shed"), wide=True, right=True),
         Column("SOFTWARE", _status("software"), wide=True),

@@ -37,7 +37,10 @@ _WORKER_CELLS = {
     "state": """
         <q-td :props="props">
           <span class="chip" :class="'is-' + props.row.state">{{ props.row.state }}</span>
+          <div class="reason small" v-if="props.row.cause">{{ props.row.cause }}</div>
           <div class="reason small" v-if="props.row.denied">{{ props.row.denied }}</div>
+          <div class="reason small is-trouble" role="alert" v-if="props.row.trouble">
+            {{ props.row.trouble }}</div>
         </q-td>""",
     "end": _REMOVE,
 }
@@ -145,7 +148,9 @@ def _worker_rows(views: list[View], now_ms: int) -> list[Row]:
         {
             "name": view["metadata"]["name"],
             "state": view["status"]["state"],
+            "cause": view["status"]["cause"],
             "denied": view["status"]["denied"],
+            "trouble": view["status"]["trouble"],
             "heard": age(view["status"]["last_heard_ms"], now_ms),
             "revision": revisions(view["status"]),
             "pending": sum(view["status"]["pending"].values()),

@@ -46,6 +46,8 @@ def test_without_a_duration_nobody_is_lost(silent_ms: int, gone: Gone, heartbeat
     assert state(NOW_MS - silent_ms, NOW_MS, heartbeat_s, gone, None) in ("Online", "Autonomous")
 
 
+StreamState = Literal["running", "lost"]
+LOST: list[StreamState] = ["lost"]
 HELD = Presence(
     worker="w1",
     station="s1",
@@ -69,7 +71,7 @@ def _gone(how: Gone) -> Presence:
     return replace(HELD, identity=replace(HELD.identity, gone=how))
 
 
-def _streams(*states: Literal["running", "lost"]) -> Presence:
+def _streams(*states: StreamState) -> Presence:
     streams = [
         StreamHealth(camera=f"c{number}", stream="main", state=state)
         for number, state in enumerate(states)
@@ -85,7 +87,7 @@ def _streams(*states: Literal["running", "lost"]) -> Presence:
         (_gone("will"), "link down"),
         (SILENT, "silent: it hangs, or its link is half open"),
         (_streams("running", "lost"), "cameras down: c1/main"),
-        (_streams(*["lost"] * 7), "cameras down: c0/main, c1/main, c2/main, c3/main, c4/main and 2"
+        (_streams(*LOST * 7), "cameras down: c0/main, c1/main, c2/main, c3/main, c4/main and 2"
          " more"),
         (replace(SILENT, denied="fenced: another device"), "denied"),
         (replace(HELD, denied="fenced: another device"), ""),

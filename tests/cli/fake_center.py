@@ -97,6 +97,11 @@ class FakeCenter:
             del self.stored[path]
         return 200, {"result": "deleted", "dry_run": dry_run}
 
+    def replace(self, path: str) -> tuple[int, Any]:
+        """As POST to a worker's `replace` of the API."""
+        worker = path.removesuffix("/replace")
+        return (200, self._view(worker)) if worker in self.stored else self.get(worker, {})
+
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
         """As GET of the API, for places, lists and events."""
         if path in self.stored:
@@ -187,7 +192,7 @@ def _handler(center: FakeCenter) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             center.requests.append((self.command, path))
             if self.command == "POST":
-                center.posted.append(json.loads(body))
+                center.posted.append(json.loads(body or b"null"))
             if self.headers.get("authorization") != f"Bearer {TOKEN}":
                 self._write(401, {"detail": "a token is needed"})
             elif center.sentence is not None:
@@ -198,6 +203,8 @@ def _handler(center: FakeCenter) -> type[BaseHTTPRequestHandler]:
                 self._write(*center.put(path, json.loads(body), "dry_run" in query))
             elif self.command == "DELETE":
                 self._write(*center.delete(path, "dry_run" in query))
+            elif self.command == "POST" and path.endswith("/replace"):
+                self._write(*center.replace(path))
             else:
                 self._write(*center.get(path, query))
 
