@@ -134,7 +134,8 @@ class FakeWorker:
 
     def say(self, channel: UpChannel, said: Said | bytes) -> None:
         payload = said if isinstance(said, bytes) else codec.encode(said)
-        connection = self.heard.wait(Up).connection
+        connection = wait_for(lambda: self.link.connection, WAIT_S, "the worker's connection")
+        assert connection is not None
         assert self.link.publish(connection, topics.up(self.voice.worker, channel), payload)
 
     def wait_for(self, kind: type[MessageT]) -> MessageT:
@@ -168,12 +169,15 @@ class FakeWorker:
 
 
 @contextmanager
-def fake_worker(url: str, voice: Voice) -> Iterator[FakeWorker]:
-    """A connected worker that has not said hello yet."""
+def fake_worker(url: str, voice: Voice, *others: str) -> Iterator[FakeWorker]:
+    """A connected worker that has not said hello yet; `others` are further brokers."""
 
     def will(_session: str) -> tuple[str, bytes]:
         return topics.up(voice.worker, "will"), codec.encode(Will(session=voice.session))
 
-    with linked(url, subscribe=(topics.all_down(voice.worker),), will=will) as (link, heard):
+    with linked(url, *others, subscribe=(topics.all_down(voice.worker),), will=will) as (
+        link,
+        heard,
+    ):
         heard.wait(Up)
         yield FakeWorker(link, heard, voice)
