@@ -44,7 +44,7 @@ MAX_WAIT_S = 120.0
 """However late a deadline is."""
 MAX_PROBED_BYTES = 64 * 1024
 _PROBE_SPARE_S = 1.0
-"""The probe's own start, and the way of its answer."""
+"""For the way of a probe's answer."""
 
 
 class CallError(Exception):
@@ -158,7 +158,8 @@ class Calls:
     async def _work(self, rpc: Rpc, secrets: list[str], within_s: float) -> dict[str, Any]:
         match calls.parse(rpc.method, rpc.args):
             case ProbeArgs() as args:
-                return await _probed(self._stream(args), within_s - _PROBE_SPARE_S)
+                by_boot_ms = self._clock.boot_ms() + round((within_s - _PROBE_SPARE_S) * 1000)
+                return await _probed(self._stream(args), by_boot_ms)
             case PictureArgs() as args:
                 return await self._picture(args)
             case LogArgs() as args:
@@ -239,9 +240,9 @@ def _addressed(url: str) -> specs.Stream:
     return stream
 
 
-async def _probed(stream: specs.Stream, within_s: float) -> dict[str, Any]:
+async def _probed(stream: specs.Stream, by_boot_ms: int) -> dict[str, Any]:
     """What `edge.probe` says of a stream; it is killed when nobody waits any more."""
-    question = {"stream": stream.model_dump(mode="json"), "within_s": within_s}
+    question = {"stream": stream.model_dump(mode="json"), "by_boot_ms": by_boot_ms}
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "edge.probe"),
         stdin=asyncio.subprocess.PIPE,

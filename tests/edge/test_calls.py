@@ -187,7 +187,7 @@ def silent_camera() -> Iterator[str]:
 def test_a_silent_camera_is_told_before_the_deadline() -> None:
     """Opening ends in time for its own error to be answered."""
     with silent_camera() as url:
-        error = Stage(items=[camera_item(url)]).error("probe", within_s=3.0, camera="yard")
+        error = Stage(items=[camera_item(url)]).error("probe", within_s=5.0, camera="yard")
     assert "nothing came for" in error
 
 
