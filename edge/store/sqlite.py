@@ -47,11 +47,11 @@ def open_writer(
         if synchronous != 2:
             raise CorruptError(f"{path}: commits are not synced (synchronous={synchronous})")
         connection.executescript(schema)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         connection.close()
-        if isinstance(error, sqlite3.OperationalError) and not is_corrupt(error):
-            raise
-        raise CorruptError(f"{path}: {error}") from None
+        if is_nonsense(error) or not isinstance(error, sqlite3.OperationalError):
+            raise CorruptError(f"{path}: {error}") from None
+        raise
     except CorruptError:
         connection.close()
         raise
@@ -62,6 +62,16 @@ def is_corrupt(error: BaseException) -> bool:
     """Whether an error says that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+
+
+def is_nonsense(error: BaseException) -> bool:
+    """Whether a file that is being opened is damaged; also by a header or schema that is nonsense.
+
+    The last are told as errors of a statement, or of a file that must not be written, of a file
+    that could be opened for writing by statements that have no errors.
+    """
+    code = getattr(error, "sqlite_errorcode", 0)
+    return is_corrupt(error) or code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
 
 
 def is_full(error: BaseException) -> bool:

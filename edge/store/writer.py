@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,7 +162,7 @@ class Writer:
             self._adopt(tables.load(connection))
         except BaseException as error:
             connection.close()
-            if sqlite.is_corrupt(error) or isinstance(error, tables.NONSENSE):
+            if sqlite.is_nonsense(error) or isinstance(error, tables.NONSENSE):
                 raise sqlite.CorruptError(f"{self._path}: {error}") from None
             raise
         return connection
@@ -182,21 +182,22 @@ class Writer:
         known = roster.read(self._roster)
         fresh = self._path.with_name(self._path.name + ".fresh")
         ready = self._path.with_name(self._path.name + ".salvaged")
-        damaged = self._path if self._path.exists() else None
-        for source in (damaged, None):
+        damaged = source = self._path if self._path.exists() else None
+        while True:
             sqlite.remove(fresh)
             try:
-                connection = sqlite.open_writer(fresh, tables.SCHEMA, wal_bytes=self._wal_bytes)
-                try:
+                with closing(
+                    sqlite.open_writer(fresh, tables.SCHEMA, wal_bytes=self._wal_bytes)
+                ) as connection:
                     saved = salvage(source, connection, known)
-                finally:
-                    connection.close()
                 break
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # whatever it was: the worker must go on
+                if sqlite.is_full(error) and self._ballast.release():
+                    continue
                 if source is None:
                     raise
                 log.error("nothing can be saved (%s); all of it becomes gaps", error)
-                self._ballast.release()
+                source = None
         fresh.replace(ready)
         if damaged is not None:
             aside = sqlite.set_aside(self._path, self._setting.clock.wall_ms(), keep=_KEEP_ASIDE)
