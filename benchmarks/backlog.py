@@ -6,7 +6,7 @@ Three parts:
           the same run (same rows, columns, indexes and transactions; no protocol).
   bytes   a smaller backlog drains through a proxy that counts bytes on the wire.
   alarm   20,000 older alarms of the same epoch drain at 128 kbit/s and 300 ms each way, while a
-          new alarm is appended every two seconds: from its append to its storing at the center.
+          new alarm begins every two seconds: from its append to its storing at the center.
 
     python -m benchmarks.backlog --events 200000 --json
     python -m benchmarks.backlog --postgres --json              a server of its own, durable
@@ -229,7 +229,7 @@ def _alarms(house: House, engine: Engine, old: int) -> dict[str, Any]:
     """How long new alarms take while old ones drain over a slow line."""
     stage.say(f"{old} older alarms over {LINE_BYTES_PER_S * 8 / 1000:g} kbit/s; new ones overtake")
     with house.station(
-        "alarms", start=False, prefill=old, prefill_lane="alarm", lane="alarm", ack_within_s=15.0
+        "alarms", start=False, prefill=old, prefill_lane="alarm", lane="start", ack_within_s=15.0
     ) as station:
         for way in (station.network.up, station.network.down):
             way.delay_s, way.bytes_per_s = LINE_DELAY_S, LINE_BYTES_PER_S

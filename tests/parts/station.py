@@ -68,7 +68,7 @@ class Plan(
     """Appends a second, each of `burst` events."""
     burst: int = 1
     lane: str = "mixed"
-    """alarm, bulk or mixed."""
+    """alarm, bulk, mixed, or start: every event is the start of an alarm."""
     limit: int = 0
     """Events of this process, prefill apart; 0: no limit."""
     clock_offset_ms: int = 0
@@ -144,10 +144,12 @@ class Scenes:
         self._open: dict[str, list[Event]] = {"alarm": [], "bulk": []}
 
     def next(self, lane: str) -> Event:
-        """The next event, for lane alarm or bulk, or either where `lane` is mixed."""
+        """The next event; `lane` is one of `Plan.lane`."""
+        self._number += 1
+        if lane == "start":
+            return self._start("alarm")
         if lane == "mixed":
             lane = "alarm" if self._random.random() < 0.3 else "bulk"
-        self._number += 1
         going = self._open[lane]
         dice = self._random.random()
         if going and dice < 0.6:
@@ -156,9 +158,12 @@ class Scenes:
             return self._told(last, lane, phase)
         if lane == "bulk" and dice > 0.8:
             return self._event(lane, kind="crossing", line="exit", direction="left-to-right")
+        return self._start(lane)
+
+    def _start(self, lane: str) -> Event:
         name = f"{self._boot}-{self._number}"
         fresh = self._event(lane, kind="presence", zone="unload", phase="start", incident=name)
-        going.append(fresh)
+        self._open[lane] = [*self._open[lane], fresh][-50:]
         return fresh
 
     def _told(self, last: Event, lane: str, phase: str) -> Event:
