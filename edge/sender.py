@@ -37,6 +37,8 @@ _BATCH_BYTES = 128 * 1024
 """Of events, before compression."""
 _BATCH_WIRE_BYTES = 64 * 1024
 _EXPRESS_WAITING = 16
+_NEXT_BATCH = 20
+"""Events that the next batch holds in any case."""
 
 Publish = Callable[[UpChannel, bytes], bool]
 """Hands a payload to the connection; false if it does not take it."""
@@ -182,7 +184,8 @@ class Sender:
             return False
         acked = undrained[0][1]
         position = max(acked, self._lanes.sent.get((stored.epoch, "alarm"), acked))
-        return stored.seq <= acked or (stored.seq - position <= 1 and self._has_room("alarm"))
+        soon = stored.seq - position <= _NEXT_BATCH and self._has_room("alarm")
+        return stored.seq <= acked or soon
 
     def _send_next(self, lane: Lane) -> bool:
         """The next batch of a lane. False if there is none or no way."""
