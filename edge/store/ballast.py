@@ -20,9 +20,14 @@ class Ballast:
         self.present = False
 
     def load(self) -> bool:
-        """Make it where there is room three times over. True if it is there now."""
-        if self.present or not self._size_bytes:
-            return self.present
+        """Make it where there is room three times over. True if it is there now.
+
+        One of no bytes is there as soon as there is any room.
+        """
+        if self.present:
+            return True
+        if not self._size_bytes:
+            return self._affordable()
         try:
             self.present = self._allocated() or (self._affordable() and self._allocate())
         except OSError as error:

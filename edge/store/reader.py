@@ -22,13 +22,15 @@ class Reader:
         self._path = path
         self._on_damage = on_damage
         self._lock = threading.Lock()
-        self._connection = sqlite.open_reader(path)
+        self._connection: sqlite3.Connection | None = sqlite.open_reader(path)
         self.number = 0
         """Rises with each file that took another's place."""
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         """The rows of a query; none where the file is damaged."""
         with self._lock:
+            if self._connection is None:
+                return []
             try:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.DatabaseError as error:
@@ -38,6 +40,8 @@ class Reader:
     def slice(self, state: LaneState, after: int, max_bytes: int, max_events: int) -> Slice | None:
         """What follows number `after` of a lane; None if nothing does, or the file is damaged."""
         with self._lock:
+            if self._connection is None:
+                return None
             try:
                 return slice_of(self._connection, state, after, max_bytes, max_events)
             except sqlite3.DatabaseError as error:
@@ -57,9 +61,9 @@ class Reader:
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
-        """Nothing is read while another file takes this one's place."""
+        """Nothing is read while another file takes this one's place, nor after it failed to."""
         with self._lock:
-            self._connection.close()
+            self._close()
             yield
             self._connection = sqlite.open_reader(self._path)
             self.number += 1
@@ -67,4 +71,9 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
             self._connection.close()
+            self._connection = None

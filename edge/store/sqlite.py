@@ -75,17 +75,11 @@ def is_nonsense(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk has no room (or cannot write, which looks the same)."""
+    """Whether an error says that the disk has no room."""
     code = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF == sqlite3.SQLITE_FULL or code in _NO_ROOM:
+    if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
         return True
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-_NO_ROOM = (
-    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE,
-    sqlite3.SQLITE_IOERR_FSYNC,
-)  # fmt: skip
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

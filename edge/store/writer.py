@@ -81,6 +81,8 @@ class Writer:
         self._roster = path.with_name(path.name + ".lanes")
         self._tight = False
         """Whether the disk was found full: the file may not grow until there is room again."""
+        self._broken = ""
+        """Why the file must be mended before anything is written."""
         self.lanes = Lanes()
         self.open_incidents: dict[str, Stored] = {}
         """The latest event of each open incident; under the lock of `lanes`."""
@@ -206,13 +208,15 @@ class Writer:
         log.error("saved %d events; the rest is in %d gaps", saved.events, saved.gaps)
         return self._load()
 
-    def _mend(self, error: BaseException | str) -> None:
-        """The file was found damaged while it was in use."""
+    def _mend(self, reason: str) -> None:
+        """The file was found damaged while it was in use. What fails is tried again later."""
+        self._broken = reason
+        open_before = self.open_incidents
         with self.reader.replaced():
             with suppress(sqlite3.Error):
                 self._db.close()
-            open_before = self.open_incidents
-            self._db = self._salvage(str(error))
+            self._db = self._salvage(reason)
+        self._broken = ""
         self._reopen_incidents(open_before)
 
     def _reopen_incidents(self, open_before: dict[str, Stored]) -> None:
@@ -228,7 +232,7 @@ class Writer:
             try:
                 following: Work | None = self._work.get(timeout=_LOOK_S)
             except queue.Empty:
-                if self._tight or self._save_due([]):
+                if self._tight or self._broken or self._save_due([]):
                     self._commit([Save()])
                 continue
             group: list[Work] = []
@@ -282,7 +286,7 @@ class Writer:
             except (sqlite3.Error, OSError) as error:
                 if sqlite.is_corrupt(error) and not mended:
                     mended = True
-                    self._mend(error)
+                    self._mend(str(error))
                 elif sqlite.is_full(error) and relieved < _RELIEVE_TIMES:
                     relieved += 1
                     if not self._relieve(error):
@@ -292,6 +296,8 @@ class Writer:
 
     def _transact(self, group: Sequence[Work]) -> list[tuple[Append, list[Stored]]]:
         answers: list[tuple[Append, list[Stored]]] = []
+        if self._broken:
+            self._mend(self._broken)
         for work in group:
             if isinstance(work, Mend) and work.reader == self.reader.number:
                 self._mend(work.error)

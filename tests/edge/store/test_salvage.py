@@ -10,7 +10,7 @@ import pytest
 
 from edge.store.check import findings
 from edge.store.outbox import Outbox, Stored
-from edge.store.writer import Save
+from edge.store.writer import Mend, Save
 from tests.parts.clock import SteppedClock
 from tests.waiting import wait_for
 from wire.events import LANES, OPEN_END, Event, Lane, Phase
@@ -257,3 +257,20 @@ def test_few_damaged_files_are_kept(tmp_path: Path) -> None:
         opened(tmp_path).close()
     kept = sorted(p.read_bytes()[:20] for p in tmp_path.glob("*.corrupt-*"))
     assert kept == [b"no database at all %d" % n for n in (2, 3, 4)]
+
+
+def test_mending_that_fails_is_tried_again(filled: Filled, tmp_path: Path) -> None:
+    """Where no fresh file can be made, appends fail and reads are empty until one can."""
+    shutil.copytree(filled.folder, tmp_path, dirs_exist_ok=True)
+    outbox = opened(tmp_path)
+    blocker = tmp_path / "outbox.db.fresh"
+    blocker.mkdir()
+    outbox._writer.do(Mend(outbox._reader.number, "a test says so"))
+    with pytest.raises(OSError, match=r"outbox\.db\.fresh"):
+        outbox.append([event(1)]).result(20)
+    assert outbox.recent(10) == []
+    blocker.rmdir()
+    (row,) = outbox.append([event(2)]).result(20)
+    assert outbox.find(row.epoch, row.lane, row.seq) == row
+    assert_nothing_is_lost_but(outbox, filled, [row])
+    outbox.close()
