@@ -117,6 +117,10 @@ class Station:
         """SIGCONT."""
         os.kill(self.process.pid, signal.SIGCONT)
 
+    def entries(self) -> list[dict[str, Any]]:
+        """Its ledger."""
+        return list(ledger.entries(*self.ledgers))
+
     def check(self) -> None:
         """What can be verified of its folder at rest; it must not be running."""
         told = ("was set aside", "has rotted")  # damage that the worker knows of
