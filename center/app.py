@@ -32,6 +32,7 @@ from center.calls import Calls
 from center.clock import Clock
 from center.config import ServeConfig
 from center.console import app as console
+from center.credit import Credit
 from center.desk import Desk
 from center.downlink import Downlink, Terms
 from center.ingest import Ingest
@@ -92,11 +93,12 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
             receive_window=200,
         )
         asking = Calls(link, clock, counters)
-        ingest = Ingest(database, link, clock, bell, counters)
+        credit = Credit(clock, metrics=counters)
+        ingest = Ingest(database, link, clock, bell, counters, credit)
         terms = Terms(
             heartbeat_s=config.heartbeat_s, window=config.window, brokers=config.announce_broker
         )
-        downlink = Downlink(database, link, clock, terms, counters)
+        downlink = Downlink(database, link, clock, terms, counters, credit=credit)
         notifier = Notifier(database, clock, counters, config.page_within)
         parts.callback(link.stop, 1.0)
         for part in (ingest, downlink, notifier):

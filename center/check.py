@@ -19,6 +19,7 @@ from center.db import Database
 from center.ledger import Place
 from center.tables import (
     cameras,
+    clocks,
     desired,
     desired_items,
     events,
@@ -71,6 +72,8 @@ def _findings(database: Database) -> Iterator[Finding]:
         yield from _one_row(connection)
         yield from _stored_once(connection)
         yield from _contiguous(connection)
+        yield from _ended(connection)
+        yield from _times(connection)
         unreadable = list(_readable(connection))
         yield from unreadable
         yield from _digests(connection)
@@ -127,6 +130,33 @@ def _contiguous(connection: Connection) -> Iterator[Finding]:
                 f"{row.seq}, but {reached + 1} is neither stored nor declared lost",
                 RESTORE,
             )
+
+
+def _ended(connection: Connection) -> Iterator[Finding]:
+    """I1: what a disk lost is declared as soon as everything before it has come."""
+    column = watermarks.c
+    behind = select(watermarks).where(column.ends <= column.seq, column.seq < column.high)
+    for row in connection.execute(behind):
+        yield Finding(
+            "I1",
+            f"worker {row.worker}, epoch {row.epoch}, lane {row.lane}: its disk has lost "
+            f"{row.seq + 1} to {row.high}, and no gap says so",
+            "restart the worker's agent: its hello settles that; report it, as it must not happen",
+        )
+
+
+def _times(connection: Connection) -> Iterator[Finding]:
+    """An event's time is its own, unless it was corrected; a clock is known since it was heard."""
+    column = events.c
+    wrong = select(func.count()).where(column.clock != "corrected", column.at_ms != column.t_ms)
+    count = connection.execute(wrong).scalar()
+    if count:
+        what = f"{count} events have another time than their own, though none was corrected"
+        yield Finding("times", what, RESTORE)
+    early = select(clocks).where(clocks.c.booted_ms > clocks.c.heard_ms)
+    for row in connection.execute(early):
+        what = f"worker {row.worker}: its machine {row.machine} was heard before it booted"
+        yield Finding("times", what, "correct the center's clock; the next heartbeat mends it")
 
 
 def _stored_spans(connection: Connection) -> Iterator[tuple[Place, int, int]]:

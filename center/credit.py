@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from center.clock import Clock
+from center.metrics import Metrics
 
 MAX_WAITING = 20_000
 UNKNOWN = 2**53
@@ -68,7 +69,14 @@ class Credit:
     some time if others wait; then the one that has waited longest is next.
     """
 
-    def __init__(self, clock: Clock, *, leases: int = 64, lease_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        leases: int = 64,
+        lease_s: float = 30.0,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._clock = clock
         self._leases = leases
         self._lease_s = lease_s
@@ -76,7 +84,7 @@ class Credit:
         self._wishes: OrderedDict[str, _Wish] = OrderedDict()
         self._granted: dict[str, str] = {}
         self._braked_until_s = clock.elapsed_s()
-        self._turned_away = 0
+        self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
 
     @property
@@ -88,11 +96,6 @@ class Credit:
     def waiting(self) -> int:
         """How many workers wait for one."""
         return len(self._wishes)
-
-    @property
-    def turned_away(self) -> int:
-        """How often a worker was not even let wait, as `MAX_WAITING` do; it asks again."""
-        return self._turned_away
 
     def ask(self, worker: str, session: str, backlog: int) -> float:
         """Seconds for which a worker with so many events of backlog may send them; 0: it waits.
@@ -176,7 +179,7 @@ class Credit:
         elif len(self._wishes) < MAX_WAITING:
             self._wishes[worker] = wish
         else:
-            self._turned_away += 1
+            self._metrics.count("credit_turned_away_total")
         return 0.0
 
     def _grant(self, worker: str, wish: _Wish, now_s: float) -> None:

@@ -113,7 +113,7 @@ def claim(
     for lane, number in told.items():
         if number > known.get(lane, number):
             place = (column.worker == worker, column.epoch == epoch, column.lane == lane)
-            connection.execute(update(watermarks).where(*place).values(high=number))
+            connection.execute(update(watermarks).where(*place).values(high=number, ends=None))
 
 
 def settle(connection: Connection, worker: str, hello: Hello, now_ms: int) -> None:

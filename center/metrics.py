@@ -33,6 +33,7 @@ HELP = {
     "calls_total": "calls sent to workers",
     "calls_unanswered_total": "calls that were not answered in time",
     "calls_foreign_total": "answers that nobody here waits for: late, or another replica's",
+    "credit_turned_away_total": "times that too many workers waited for credit; they ask again",
     "messages_discarded_total": "messages given up by the center; workers send them again",
     "database_retries_total": "times that the database could not do it at once",
     "notifications_late_total": "alarms that came too late to page",

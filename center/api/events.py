@@ -24,7 +24,10 @@ MAX_ID = 2**63 - 1
 router = APIRouter(tags=["events"])
 
 Id = Annotated[int | None, Query(ge=0, le=MAX_ID)]
-Time = Annotated[int | None, Query(ge=-MAX_NUMBER, le=MAX_NUMBER, description="UTC milliseconds")]
+Time = Annotated[
+    int | None,
+    Query(ge=-MAX_NUMBER, le=MAX_NUMBER, description="UTC milliseconds, compared with at_ms"),
+]
 Word = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
 Station = Annotated[specs.Name | None, Query()]
 

@@ -187,6 +187,11 @@ def event_schema() -> dict[str, Any]:
         "epoch": number,
         "lane": {"enum": ["alarm", "bulk"]},
         "seq": number,
+        "at_ms": {**number, "description": "t_ms, corrected where the station's clock was off"},
+        "clock": {
+            "enum": ["", "corrected", "uncertain"],
+            "description": "empty: t_ms is sound; uncertain: nothing is known of its clock",
+        },
         "received_ms": number,
         "backfill": {"type": "boolean"},
     }

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, delete, text, update
 
 from center import check
-from center.tables import desired, desired_items, events, gaps, meta, tasks, watermarks
+from center.tables import clocks, desired, desired_items, events, gaps, meta, tasks, watermarks
 from tests.parts.centers import SQLITE_ONLY, Rig, furnish
 from tests.parts.workers import Voice, crossing, crossings
 from wire.events import Gap
@@ -44,6 +44,9 @@ Damage = Callable[[Connection], object]
         (lambda c: c.execute(delete(gaps).where(gaps.c.why == "shed")), "I3", "8 is neither"),
         (lambda c: c.execute(delete(events).where(events.c.lane == "alarm")), "I3", "lane alarm"),
         (lambda c: c.execute(update(watermarks).values(seq=99)), "I3", "is 99"),
+        (lambda c: c.execute(update(watermarks).values(high=99, ends=1)), "I1", "to 99"),
+        (lambda c: c.execute(update(events).values(at_ms=7)), "times", "10 events"),
+        (lambda c: c.execute(update(clocks).values(booted_ms=2**60)), "times", "before it booted"),
         (lambda c: c.execute(update(desired).values(digest="x")), "I5", "digest is wrong"),
         (
             lambda c: c.execute(update(desired_items).values(body=b"{}")),

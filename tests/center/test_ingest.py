@@ -1,22 +1,37 @@
 """Ingest: each event exactly once, acknowledged only when stored, and nothing blocks a lane."""
 
 import sqlite3
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from center import check, events
+from center.batches import leaves_hole, reached
 from center.db import UNAVAILABLE
-from center.ingest import leaves_hole, reached
 from center.tables import dead_letters, gaps, open_incidents
 from center.tables import events as events_table
-from tests.parts.centers import Rig, furnish
+from tests.parts.centers import SQLITE_ONLY, Rig, furnish, rig
 from tests.parts.workers import EPOCH, Voice, crossing, crossings, held
-from wire.events import Ack, Event, Gap, Lane, Rewind, Watermark, encode_event
-from wire.messages import Deny, Welcome
+from wire.events import (
+    OPEN_END,
+    Ack,
+    Batch,
+    Event,
+    Gap,
+    Lane,
+    Refused,
+    Rewind,
+    Watermark,
+    batch_name,
+    encode_event,
+)
+from wire.messages import Clock, Deny, Welcome
 
 
 @pytest.fixture
@@ -51,7 +66,7 @@ def test_a_batch_is_stored_as_it_was_written(center: Rig, voice: Voice) -> None:
     """The ack names the last number; body, station and times are kept, bytes verbatim."""
     body = b'{"kind":"crossing", "t_ms":1,"camera":"c1","severity":"info","new":[1]}'
     said = center.hear("w1", "ev/bulk", voice.batch(1, [body, crossing(2)], backfill=True))
-    assert said == [ack(2)]
+    assert said == [msgspec.structs.replace(ack(2), credit_s=30.0)]
     with center.database.reading() as connection:
         first, second = events.search(connection, events.Filter(), "asc")
         assert events.bodies(connection, "w1", EPOCH, "bulk", 1, 1) == {1: body}
@@ -162,12 +177,19 @@ def test_one_number_with_two_bodies(center: Rig, voice: Voice) -> None:
         + b"]}",
         b'{"k":"ev","session":"s","fence":1,"epoch":1,"lane":"bulk","first":1,"events":[],'
         b'"gaps":[{"first":3,"last":2,"why":""}]}',
+        b"{" + b" " * 300_000,
+        b'{"k":"ev","session":"s","fence":1,"epoch":1,"lane":"bulk","first":1,"events":[1],'
+        b'"express":true}',
     ],
 )
 def test_an_unreadable_batch_is_put_aside(center: Rig, voice: Voice, payload: bytes) -> None:
-    """It is counted and kept as a dead letter, nobody is answered, and the next batch is taken."""
+    """It is counted, kept as a dead letter and refused by name, and the next batch is taken."""
     batch = voice.batch(1, crossings(1))
-    assert center.hear("w1", "ev/bulk", payload, msgspec.json.encode(batch)) == [ack(1)]
+    refused, acked = center.hear("w1", "ev/bulk", payload, msgspec.json.encode(batch))
+    assert isinstance(refused, Refused)
+    assert (refused.session, refused.batch) == ("session-1", batch_name(payload))
+    assert refused.reason
+    assert acked == ack(1)
     assert center.count("unreadable_messages_total") == 1
     with center.database.reading() as connection:
         assert connection.execute(select(func.count()).select_from(dead_letters)).scalar() == 1
@@ -248,6 +270,7 @@ def test_an_end_may_come_before_its_start(center: Rig, voice: Voice) -> None:
     assert open_now(center) == []
 
 
+@SQLITE_ONLY
 def test_a_failing_database_loses_nothing(
     center: Rig, voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +287,132 @@ def test_a_failing_database_loses_nothing(
     blocker.close()
     assert center.hear("w1", "ev/bulk", batch) == [ack(2)]
     assert stored(center) == [1, 2]
+
+
+def test_gaps_that_overlap_are_declared_once(center: Rig, voice: Voice) -> None:
+    """I3: of two gaps from one number on, the longer is not forgotten."""
+    lost = [Gap(first=1, last=2, why="shed"), Gap(first=1, last=6, why="corrupt")]
+    assert center.hear("w1", "ev/bulk", voice.batch(7, [], gaps=lost)) == [ack(6)]
+    assert sound(center)
+
+
+def test_an_open_ended_gap_closes_an_epoch(center: Rig, voice: Voice) -> None:
+    """A salvaged epoch ends with it; what comes again of the epoch is acknowledged."""
+    lost = [Gap(first=3, last=OPEN_END, why="corrupt")]
+    batch = voice.batch(1, crossings(2), gaps=lost)
+    assert center.hear("w1", "ev/bulk", batch) == [ack(OPEN_END)]
+    assert center.hear("w1", "ev/bulk", batch) == [ack(OPEN_END)]
+    assert stored(center) == [1, 2]
+    assert sound(center)
+
+
+# --- express -----------------------------------------------------------------------------------
+
+
+def express(voice: Voice, seq: int, event: Event) -> Batch:
+    return msgspec.structs.replace(voice.batch(seq, [event], lane="alarm"), express=True)
+
+
+def test_an_alarm_overtakes_its_lane(center: Rig, voice: Voice) -> None:
+    """I2: stored at once, unanswered and once; the watermark waits for those before it."""
+    said = [alarm("start", "a"), alarm("update", "a"), alarm("start", "b")]
+    assert center.hear("w1", "ev/alarm", express(voice, 3, said[2])) == []
+    assert open_now(center) == ["b"]
+    assert sound(center)
+    in_turn = voice.batch(1, said, lane="alarm")
+    assert center.hear("w1", "ev/alarm", in_turn) == [ack(3, "alarm")]
+    assert stored(center) == [1, 2, 3]
+    assert center.count("events_duplicate_total") == 1
+    assert center.hear("w1", "ev/alarm", express(voice, 3, said[2])) == []
+    assert stored(center) == [1, 2, 3]
+    assert sorted(open_now(center)) == ["a", "b"]
+    assert sound(center)
+
+
+def test_an_end_may_overtake_its_start(center: Rig, voice: Voice) -> None:
+    """The start that comes after it in its turn opens nothing, in the same transaction or not."""
+    said = [alarm("start", "a"), alarm("end", "a")]
+    center.hear("w1", "ev/alarm", express(voice, 2, said[1]))
+    center.hear("w1", "ev/alarm", voice.batch(1, said, lane="alarm"))
+    assert open_now(center) == []
+    early = express(voice, 4, alarm("end", "b"))
+    late = voice.batch(3, [alarm("start", "b"), alarm("end", "b")], lane="alarm")
+    center.hear("w1", "ev/alarm", early, late)
+    assert open_now(center) == []
+    assert stored(center) == [1, 2, 3, 4]
+
+
+def test_another_body_under_the_number_of_an_express_alarm(center: Rig, voice: Voice) -> None:
+    """The first stays, the other is a dead letter, above the watermark and below it."""
+    center.hear("w1", "ev/alarm", express(voice, 2, alarm("start", "a")))
+    said = [alarm("start", "b"), alarm("start", "c")]
+    assert center.hear("w1", "ev/alarm", voice.batch(1, said, lane="alarm")) == [ack(2, "alarm")]
+    assert open_now(center) == ["a", "b"]
+    assert center.hear("w1", "ev/alarm", express(voice, 1, alarm("end", "b"))) == []
+    assert center.count("identity_conflicts_total") == 2
+    with center.database.reading() as connection:
+        assert connection.execute(select(func.count()).select_from(dead_letters)).scalar() == 2
+
+
+@settings(max_examples=15)
+@given(st.permutations(range(6)), st.lists(st.integers(0, 6), min_size=2, max_size=4))
+def test_incidents_are_open_whatever_the_order(order: list[int], cuts: list[int]) -> None:
+    """An incident whose end has come is closed, in whichever order and grouping the epochs come."""
+    said = [("start", "a"), ("end", "a"), ("start", "b"), ("start", "a"), ("end", "c")]
+    said.append(("start", "c"))
+    with TemporaryDirectory() as folder, rig(Path(folder)) as center:
+        furnish(center.desk)
+        center.hear("w1", "hello", Voice().hello())
+        voice = Voice(fence=1)
+        batches = [voice.batch(1, [alarm(*said[n])], lane="alarm", epoch=n + 1) for n in order]
+        for first, last in pairwise(sorted({0, *cuts, len(batches)})):
+            center.hear("w1", "ev/alarm", *batches[first:last])
+        assert open_now(center) == ["b"]
+
+
+# --- credit and clocks -------------------------------------------------------------------------
+
+
+def test_an_ack_restates_the_leave_for_backlog(center: Rig, voice: Voice) -> None:
+    """For backlog of lane bulk alone, until all that was asked for has come."""
+    center.credit.ask("w1", "session-1", 4)
+    late = [voice.batch(n, crossings(2, first=n), backfill=True) for n in (1, 3, 5)]
+    assert center.hear("w1", "ev/bulk", late[0]) == [msgspec.structs.replace(ack(2), credit_s=30.0)]
+    assert center.hear("w1", "ev/bulk", late[1]) == [msgspec.structs.replace(ack(4), credit_s=0.0)]
+    alarms = voice.batch(1, [alarm("start", "a")], lane="alarm", backfill=True)
+    assert center.hear("w1", "ev/alarm", alarms) == [ack(1, "alarm")]
+    assert center.hear("w1", "ev/bulk", voice.batch(5, crossings(2, first=5))) == [ack(6)]
+
+
+def test_times_are_corrected(center: Rig, voice: Voice) -> None:
+    """Where the wall clock was off; the raw time stays, filters go by the corrected one."""
+    boot = "m1-p1"
+    reading = Clock(wall_ms=0, boot_ms=1_000_000)
+    hello = Voice(boot=boot, session="session-2").hello(clock=reading)
+    center.hear("w1", "hello", hello)
+    voice = Voice(boot=boot, session="session-2", fence=2)
+    now_ms = center.clock.now_ms()
+    said = [
+        crossing(1, t_ms=now_ms - 500, boot=boot, boot_ms=1_000_000),
+        crossing(2, t_ms=5_000, boot="m1-p0", boot_ms=900_000),
+        crossing(3, t_ms=5_000, boot="m2-p0", boot_ms=900_000),
+        crossing(4, t_ms=5_000, boot=boot),
+        crossing(5, t_ms=5_000),
+    ]
+    center.hear("w1", "ev/bulk", voice.batch(1, said))
+    with center.database.reading() as connection:
+        kept = events.search(connection, events.Filter(), "asc")
+        after = events.search(connection, events.Filter(since_ms=now_ms - 200_000), "asc")
+    assert [(one["at_ms"], one["clock"]) for one in kept] == [
+        (now_ms - 500, ""),
+        (now_ms - 100_000, "corrected"),
+        (5_000, "uncertain"),
+        (5_000, "uncertain"),
+        (5_000, ""),
+    ]
+    assert [one["track"] for one in after] == [1, 2]
+    assert kept[1]["t_ms"] == 5_000
+    assert sound(center)
 
 
 numbers = st.integers(1, 30)

@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from center import auth, db
 from center.auth import Throttle
 from center.calls import Calls
+from center.credit import Credit
 from center.db import Database
 from center.desk import Desk
 from center.downlink import Downlink, Terms
@@ -91,6 +92,7 @@ class Rig:
     clock: SimulatedClock
     link: RecordingLink
     metrics: Metrics
+    credit: Credit
     downlink: Downlink
     ingest: Ingest
     desk: Desk
@@ -138,7 +140,9 @@ def rig(folder: Path, heartbeat_s: float = 10.0, url: str | None = None) -> Iter
     database = db.open_database(folder, None if url is None else make_url(url))
     clock, link, metrics, bell = SimulatedClock(), RecordingLink(), Metrics(), Bell()
     woken: list[str] = []
-    downlink = Downlink(database, link, clock, Terms(heartbeat_s=heartbeat_s), metrics)
+    credit = Credit(clock)
+    terms = Terms(heartbeat_s=heartbeat_s)
+    downlink = Downlink(database, link, clock, terms, metrics, credit=credit)
     desk = Desk(
         database=database,
         clock=clock,
@@ -152,9 +156,9 @@ def rig(folder: Path, heartbeat_s: float = 10.0, url: str | None = None) -> Iter
         link_stats=lambda: dict.fromkeys((*LINK_COUNTERS, *LINK_GAUGES), 0.0),
         calls=Calls(link, clock, metrics),
     )
-    ingest = Ingest(database, link, clock, bell, metrics)
+    ingest = Ingest(database, link, clock, bell, metrics, credit)
     try:
-        yield Rig(folder, database, clock, link, metrics, downlink, ingest, desk, woken)
+        yield Rig(folder, database, clock, link, metrics, credit, downlink, ingest, desk, woken)
     finally:
         database.close()
 
