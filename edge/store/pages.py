@@ -21,6 +21,7 @@ _MAX_PAYLOAD = MAX_EVENT_BYTES + 256
 _MAX_LOCAL = (PAGE_BYTES - 12) * 64 // 255 - 23
 _MIN_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
 _GIVE_UP_AFTER = 3
+_MAX_COLUMNS = 8
 _FRAME_BYTES = PAGE_BYTES + 24
 _WAL_HEADER_BYTES = 32
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
@@ -82,22 +83,21 @@ def _rows_of(page: bytes, load: Callable[[int], Iterator[bytes]]) -> Iterator[Ro
     for index in range(count):
         cell = int.from_bytes(page[header + 2 * index : header + 2 * index + 2], "big")
         try:
-            start = cell if page[0] == _LEAF else cell + 4
-            size_bytes, start = _varint(page, start)
+            size_bytes, start = _varint(page, cell if page[0] == _LEAF else cell + 4)
             if not 0 < size_bytes <= _MAX_PAYLOAD:
                 continue
-            yield from _records(page, start, size_bytes, load)
+            if size_bytes <= _MAX_LOCAL:
+                yield _record(page[start : start + size_bytes])
+                continue
+            yield from _long_records(page, start, size_bytes, load)
         except (IndexError, ValueError):
             continue
 
 
-def _records(
+def _long_records(
     page: bytes, start: int, size_bytes: int, load: Callable[[int], Iterator[bytes]]
 ) -> Iterator[Row]:
-    """A cell's row; a long one may have several copies of what lies on other pages."""
-    if size_bytes <= _MAX_LOCAL:
-        yield _record(page[start : start + size_bytes])
-        return
+    """A long cell's row; there may be several copies of what lies on other pages."""
     local = _MIN_LOCAL + (size_bytes - _MIN_LOCAL) % (PAGE_BYTES - 4)
     if local > _MAX_LOCAL:
         local = _MIN_LOCAL
@@ -131,23 +131,26 @@ def _record(payload: bytes) -> Row:
     value = header_bytes
     found: list[Value] = []
     while position < header_bytes:
-        kind, position = _varint(payload, position)
+        kind = payload[position]
+        position += 1
+        if kind >= 0x80:
+            kind, position = _varint(payload, position - 1)
         if kind >= 12:
-            size_bytes = (kind - 12) // 2
-            raw = payload[value : value + size_bytes]
-            if len(raw) != size_bytes:
+            end = value + (kind - 12) // 2
+            if end > len(payload):
                 raise ValueError("a value beyond the record")
+            raw = payload[value:end]
             found.append(raw.decode("utf-8", "replace") if kind % 2 else raw)
+            value = end
+        elif 1 <= kind <= 6:
+            end = value + _INTEGER_BYTES[kind]
+            found.append(int.from_bytes(payload[value:end], "big", signed=True))
+            value = end
         elif kind in (0, 8, 9):
-            size_bytes = 0
             found.append((None, 0, 1)[max(0, kind - 7)])
-        elif kind <= 6:
-            size_bytes = _INTEGER_BYTES[kind]
-            found.append(int.from_bytes(payload[value : value + size_bytes], "big", signed=True))
         else:
             raise ValueError("a kind of value that no table here has")
-        value += size_bytes
-        if len(found) > 8:
+        if len(found) > _MAX_COLUMNS:
             raise ValueError("more columns than any table here has")
     return tuple(found)
 

@@ -9,6 +9,7 @@ Each lane that was not drained ends in an open-ended gap: nobody knows what was 
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from edge.store import pages, tables
@@ -47,11 +48,11 @@ def salvage(damaged: Path | None, fresh: sqlite3.Connection, roster: Roster | No
     for state in found.lanes.values():
         fresh.execute(tables.INSERT_LANE, tables.lane_row(state, state.acked))
     if damaged is not None:
-        for count, event in enumerate(_events(damaged, found.lanes), 1):
-            saved += fresh.execute(tables.SAVE_EVENT, event).rowcount
-            if count % _GROUP_ROWS == 0:
-                fresh.execute("COMMIT")
-                _begin(fresh)
+        events = _events(damaged, found.lanes)
+        while group := list(islice(events, _GROUP_ROWS)):
+            saved += fresh.executemany(tables.SAVE_EVENT, group).rowcount
+            fresh.execute("COMMIT")
+            _begin(fresh)
     gaps = 0
     for state in found.lanes.values():
         declared = {
