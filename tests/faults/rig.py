@@ -231,16 +231,17 @@ def house(
     faults: Sequence[str] = (),
     heartbeat_s: float = HEARTBEAT_S,
     whole: bool = False,
+    mqtt: str = "auto",
 ) -> Iterator[House]:
     """A running broker and center below `folder`; `more` are flags of the center.
 
     The center is one that can be made to fail (`faults` are flags of faulty_center) and has no
-    pages, or the `whole` program.
+    pages, or the `whole` program; it speaks `mqtt` to the broker.
     """
     more = ("--heartbeat-s", str(heartbeat_s), *more)
     program = ["center"] if whole else ["tests.parts.faulty_center", *faults]
     with mosquitto(folder, extra_config=broker_config) as broker:
-        process = _center_process(folder, broker.url, program, more)
+        process = _center_process(folder, f"{broker.url}?version={mqtt}", program, more)
         made = House(folder, broker, Center(process, folder / "center"), more)
         try:
             made.center.start()

@@ -1,0 +1,162 @@
+"""A center that is slow, fed with poison, or restored from yesterday's backup."""
+
+import json
+import shutil
+import sqlite3
+import zlib
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from sqlalchemy import create_engine, select
+
+from center.tables import dead_letters, gaps
+from tests.faults import rig
+from tests.faults.rig import House
+from tests.parts.links import publish_raw
+from tests.parts.workers import Voice, crossing, fake_worker
+from tests.waiting import wait_for
+from wire import codec, topics
+from wire.events import Ack, batch_name, encode_event
+from wire.events import Refused as RefusedBatch
+from wire.topics import DownChannel, UpChannel
+
+EVENTS = 200
+
+POISON: dict[str, bytes] = {
+    "empty": b"",
+    "noise": bytes(range(256)),
+    "half": b'{"k":"hello","worker":"',
+    "list": b"[1,2,3]",
+    "future": b'{"k":"from-the-future","session":"x"}',
+    "no-session": b'{"k":"ev","epoch":1}',
+    "bad-utf8": b'{"k":"hello","worker":"\xff\xfe"}',
+    "deep": b'{"k":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    "bomb": zlib.compress(bytes(50_000_000), 9),
+    "torn-zlib": zlib.compress(b'{"k":"hb"}' * 99)[:40],
+    "huge-number": b'{"k":"ev","session":"x","fence":1' + b"0" * 400 + b"}",
+    "nul": b'{"k":"hello","worker":"a\\u0000b","instance":"\\u0000"}',
+    "large": b'{"k":"hello","x":"' + b"x" * 300_000 + b'"}',
+}
+CHANNELS: tuple[UpChannel, ...] = (
+    "hello",
+    "hb",
+    "will",
+    "bye",
+    "ev/alarm",
+    "ev/bulk",
+    "observed",
+    "rsp",
+)
+DOWN: tuple[DownChannel, ...] = ("desired", "ack", "rpc")
+
+
+def test_poison_on_every_topic(house: House) -> None:
+    """I1, I2, I8: what nobody can read stops neither the center nor the worker nor a lane."""
+    with house.station("poison", burst=10) as station:
+        station.online()
+        station.change(rate=20.0)
+        for poison in POISON.values():
+            for channel in CHANNELS:
+                publish_raw(house.broker.url, topics.up("poison", channel).encode(), poison)
+            for down in DOWN:
+                publish_raw(house.broker.url, topics.down("poison", down).encode(), poison)
+        publish_raw(house.broker.url, b"fc/v1/up/POISON/hello", b"{}")
+        publish_raw(house.broker.url, b"fc/v1/up/poison/no/such/thing", b"{}")
+        station.generated(EVENTS)
+        station.drained()
+        verdict = house.verdict(station)
+        assert verdict.clean, verdict
+        assert verdict.given_up == {}
+        assert house.center.process.alive
+        assert station.process.alive
+
+
+def test_poison_in_a_batch(house: House) -> None:
+    """I1, I3: one unreadable event becomes a gap and a dead letter, and its neighbours are stored;
+    an unreadable batch is answered by its name."""
+    house.register("poisoner")
+    with fake_worker(house.broker.url, Voice(worker="poisoner")) as fake:
+        fake.join()
+        good = [encode_event(crossing(number)) for number in (1, 2)]
+        bad = json.dumps({"kind": 7, "camera": None}).encode()
+        batch = codec.encode(fake.voice.batch(1, [good[0], bad, good[1]]))
+        fake.say("ev/bulk", batch)
+        assert fake.wait_for(Ack).watermark.seq == 3
+        torn = batch[: len(batch) // 2]
+        fake.say("ev/bulk", torn)
+        assert fake.wait_for(RefusedBatch).batch == batch_name(torn)
+    engine = create_engine(house.database_url)
+    with closing(engine.connect()) as connection:
+        of_gaps = select(gaps.c.first, gaps.c.last, gaps.c.why).where(gaps.c.worker == "poisoner")
+        assert [tuple(row) for row in connection.execute(of_gaps)] == [(2, 2, "refused")]
+        letters = select(dead_letters.c.body).where(dead_letters.c.worker == "poisoner")
+        assert bad in [bytes(row.body) for row in connection.execute(letters)]
+    engine.dispose()
+
+
+def test_a_center_restored_from_a_backup(house: House, tmp_path: Path) -> None:
+    """I1, I2, I3, I5: a center restored from yesterday's backup gets again what workers still have;
+    what they do not have any more is declared."""
+    with house.station("restored", burst=20) as station:
+        station.change(rate=60.0, limit=EVENTS)
+        station.generated(EVENTS)
+        station.drained()
+        backup = tmp_path / "backup.db"
+        path = house.center.data / "center.db"
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+            source.backup(target)
+        station.change(rate=60.0, limit=2 * EVENTS)
+        station.generated(2 * EVENTS)
+        station.drained()
+        station.kill()
+        # A drained epoch, and one that the backup never heard of.
+        station.start(rate=60.0, limit=EVENTS)
+        station.generated(EVENTS)
+        station.drained()
+        house.center.process.kill()
+        for old in house.center.data.glob("center.db*"):
+            old.unlink()
+        shutil.copy(backup, path)
+        house.center.start()
+        station.change(rate=60.0, limit=2 * EVENTS)
+        station.generated(2 * EVENTS)
+        station.drained()
+        wait_for(lambda: house.verdict(station).lost == 0, 20, "what it has is sent again")
+        station.drained()
+        verdict = house.verdict(station)
+        assert verdict.clean, verdict
+        assert verdict.given_up.keys() <= {"forgotten", "lost_with_disk"}
+        assert verdict.confirmed == 4 * EVENTS
+        assert verdict.stored == 4 * EVENTS
+
+
+def test_a_slow_center_and_a_broker_that_drops(tmp_path: Path) -> None:
+    """I1, I2, I3: a broker that acknowledges what it then drops, as its queue is full, loses
+    nothing in the end."""
+    config = "max_queued_messages 6\nmax_inflight_messages 3"
+    with (
+        # By MQTT 5 the center's own window would count, which is wider than the broker's.
+        rig.house(
+            tmp_path, broker_config=config, faults=["--slow-s", "0.1"], mqtt="3.1.1"
+        ) as house,
+        ExitStack() as parts,
+    ):
+        stations = [
+            parts.enter_context(
+                house.station(f"slow-{number}", start=False, burst=3, ack_within_s=1.0)
+            )
+            for number in range(4)
+        ]
+        for station in stations:
+            station.start(rate=40.0, limit=EVENTS)
+        for station in stations:
+            station.generated(EVENTS)
+        for station in stations:
+            station.drained(50)
+        for station in stations:
+            verdict = house.verdict(station)
+            assert verdict.clean, verdict
+            assert verdict.given_up == {}
+            assert verdict.stored == EVENTS
+        assert house.broker.log is not None
+        assert "being dropped" in house.broker.log.read_text()
