@@ -95,6 +95,7 @@ class _Session:
     fence: int
     heartbeat_s: float
     sender: Sender
+    has_beaten: bool = False
     untold: list[Held] | None = None
     """Drained lanes that a center of a new generation is still to be told of; None: it is not."""
 
@@ -476,8 +477,11 @@ class Uplink:
         session = self._session
         if session is None:
             await self._next_turn()
+            return
+        if not session.has_beaten:
             # The document that follows a welcome is on its way: a beat now would ask for it again.
-            await self._next_turn(self._random.uniform(0.5, 1.0))
+            session.has_beaten = True
+            await self._next_turn(self._random.uniform(0.5, 1.0) * min(3.0, session.heartbeat_s))
             return
         epoch, high = self._outbox.high()
         report = self._report()
