@@ -43,7 +43,13 @@ class Reader:
             if self._connection is None:
                 return None
             try:
-                return slice_of(self._connection, state, after, max_bytes, max_events)
+                # One state of the file: what is shed meanwhile is either still there or a gap.
+                self._connection.execute("BEGIN")
+                try:
+                    return slice_of(self._connection, state, after, max_bytes, max_events)
+                finally:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
             except sqlite3.DatabaseError as error:
                 self._report(error)
                 return None
