@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from center import db, observed, placement, presence, workers
 from center.resources import ConflictError
-from center.tables import cameras, desired, desired_history, desired_items, tasks
+from center.tables import cameras, desired, desired_history, desired_items, meta, tasks
 from wire import messages
 from wire.codec import MAX_RAW_BYTES
 from wire.messages import MAX_DOCUMENT_BYTES, PART_BYTES, Delta, Desired, Item, Known, Tombstone
@@ -192,8 +192,15 @@ def _items(connection: Connection, worker: str) -> list[Row[Any]]:
 
 def known(connection: Connection, worker: str) -> Known:
     """Which document the worker is to have. Raises sqlalchemy.exc.NoResultFound without one."""
-    row = connection.execute(select(desired).where(desired.c.worker == worker)).one()
-    return Known(generation=db.generation(connection), revision=row.revision, digest=row.digest)
+    row = connection.execute(_KNOWN, {"of_worker": worker}).one()
+    return Known(generation=row.generation, revision=row.revision, digest=row.digest)
+
+
+_KNOWN = select(
+    desired.c.revision,
+    desired.c.digest,
+    select(meta.c.generation).scalar_subquery().label("generation"),
+).where(desired.c.worker == bindparam("of_worker"))
 
 
 def wanted_keys(connection: Connection, worker: str) -> set[Key]:

@@ -246,7 +246,7 @@ def document_changed(connection: Connection, worker: str) -> None:
 
 
 def _set(connection: Connection, worker: str, **values: Any) -> None:
-    connection.execute(update(presence).where(presence.c.worker == worker).values(**values))
+    connection.execute(_UPDATE, {"of_worker": worker, **values})
 
 
 def _identity(identity: Identity) -> dict[str, Any]:
@@ -284,6 +284,7 @@ _SELECT = (
 )
 _ONE = _SELECT.where(workers.c.name == bindparam("of_worker"))
 _ONE_LOCKED = _ONE.with_for_update(of=presence)
+_UPDATE = update(presence).where(presence.c.worker == bindparam("of_worker"))
 """Made once: making them takes longer than running them."""
 
 
