@@ -20,7 +20,7 @@ from wire.events import Ack, batch_name, encode_event
 from wire.events import Refused as RefusedBatch
 from wire.topics import DownChannel, UpChannel
 
-EVENTS = 200
+EVENTS = 100
 
 POISON: dict[str, bytes] = {
     "empty": b"",
@@ -133,7 +133,7 @@ def test_a_center_restored_from_a_backup(house: House, tmp_path: Path) -> None:
 def test_a_slow_center_and_a_broker_that_drops(tmp_path: Path) -> None:
     """I1, I2, I3: a broker that acknowledges what it then drops, as its queue is full, loses
     nothing in the end."""
-    config = "max_queued_messages 6\nmax_inflight_messages 3"
+    config = "max_queued_messages 3\nmax_inflight_messages 2"
     with (
         # By MQTT 5 the center's own window would count, which is wider than the broker's.
         rig.house(
@@ -145,7 +145,7 @@ def test_a_slow_center_and_a_broker_that_drops(tmp_path: Path) -> None:
             parts.enter_context(
                 house.station(f"slow-{number}", start=False, burst=3, ack_within_s=1.0)
             )
-            for number in range(4)
+            for number in range(3)
         ]
         for station in stations:
             station.start(rate=40.0, limit=EVENTS)

@@ -139,13 +139,10 @@ def _damaged(house: House, name: str, damage: str, seed: int) -> None:
         station.generated(100)
         station.drained()
         verdict = house.verdict(station)
-        assert verdict.duplicated == 0, verdict
-        assert verdict.undeclared_gaps == 0, verdict
-        assert verdict.altered == 0, verdict
+        assert verdict.clean, verdict
         assert verdict.given_up.keys() <= DECLARED, verdict
-        # The center never heard of that life, and its disk is gone: nobody knows what was in it.
         if damage == "bits":
-            assert verdict.lost <= 400, verdict
+            assert verdict.stored >= 100 + 200, verdict
         assert verdict.stored >= 100
         station.stop()
         station.check()
@@ -153,8 +150,8 @@ def _damaged(house: House, name: str, damage: str, seed: int) -> None:
 
 @pytest.mark.parametrize("damage", ["bits", "torn", "empty", "noise"])
 def test_a_damaged_outbox(house: House, damage: str) -> None:
-    """I2, I3, I4, I7: whatever the disk does to the outbox, the worker starts, works on, and what
-    it still has is stored once."""
+    """I1, I2, I3, I7: whatever the disk does to the outbox, the worker starts and works on; what it
+    still has is stored once, and the rest is declared."""
     _damaged(house, f"rot-{damage}", damage, 5)
 
 
@@ -162,7 +159,7 @@ def test_a_damaged_outbox(house: House, damage: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("damage", ["bits", "torn"])
 def test_many_damaged_outboxes(house: House, damage: str) -> None:
-    """I2, I3, I4, I7: the same with other bits, fifty times."""
+    """I1, I2, I3, I7: the same with other bits, fifty times."""
     for seed in range(50):
         _damaged(house, f"rots-{damage}-{seed}", damage, seed)
 

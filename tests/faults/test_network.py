@@ -11,7 +11,7 @@ from tests.parts import proxy
 from tests.parts.proxy import Publish
 from tests.waiting import wait_for
 
-EVENTS = 300
+EVENTS = 150
 
 
 def _settled(house: House, station: Station, least: int) -> None:
@@ -38,7 +38,6 @@ def test_messages_are_spoilt(house: House, name: str, chances: dict[str, float])
         station.network.down.rule = proxy.dice(2, **chances)
         station.change(rate=60.0, limit=EVENTS)
         station.generated(EVENTS)
-        station.drained()
         _settled(house, station, EVENTS)
 
 
@@ -52,7 +51,14 @@ def test_a_slow_and_distant_line(house: House) -> None:
         _settled(house, station, EVENTS)
 
 
-@pytest.mark.parametrize("way", ["up", "down", "both"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "both",
+        pytest.param("up", marks=pytest.mark.soak),
+        pytest.param("down", marks=pytest.mark.soak),
+    ],
+)
 def test_a_half_open_connection(house: House, way: str) -> None:
     """I1, I2, I8: bytes that go nowhere, without an end of the connection, are sent again."""
     with house.station(f"net-open-{way}", burst=10, ack_within_s=0.5, keepalive_s=1) as station:
@@ -72,14 +78,14 @@ def test_a_line_that_breaks_all_the_time(house: House) -> None:
     with house.station("net-breaks", burst=10, reconnect_max_s=1.0) as station:
 
         def breaking(publish: Publish) -> proxy.Fate:
-            if publish.number % 9 == 0:
+            if publish.number % 15 == 0:
                 station.network.break_soon()
             return "pass"
 
         station.network.up.rule = breaking
         station.change(rate=60.0, limit=EVENTS)
         station.generated(EVENTS)
-        wait_for(lambda: station.network.connections > 3, 20, "it breaks")
+        wait_for(lambda: station.network.connections > 2, 20, "it breaks")
         station.network.heal()
         _settled(house, station, EVENTS)
 
@@ -98,7 +104,7 @@ def test_a_process_stands_still(house: House, frozen: str) -> None:
         station.generated(10)
         os.kill(pid, signal.SIGSTOP)
         try:
-            until_s = time.monotonic() + 2.5
+            until_s = time.monotonic() + 2.0
             wait_for(lambda: time.monotonic() > until_s, 10, "the pause is over")
         finally:
             os.kill(pid, signal.SIGCONT)
