@@ -52,9 +52,11 @@ def test_a_worker_dies_while_nobody_listens(house: House) -> None:
 def test_a_center_dies_at_its_worst_moments(house: House) -> None:
     """I1, I2, I3: a center that dies before its commit, before or behind its ack, loses nothing."""
     points = ("before-commit", "after-commit", "after-ack")
-    with house.station("die", burst=5) as station:
+    with house.station("die", start=False, burst=5, ack_within_s=0.5) as station:
         for point in points:
             house.restart_center("--die", f"{point}:4")
+            if not station.process.alive:
+                station.start()
             station.online()
             station.change(rate=40.0)
             wait_for(lambda: not house.center.process.alive, rig.PATIENCE_S, "the center dies")
