@@ -72,7 +72,6 @@ def _findings(database: Database) -> Iterator[Finding]:
         yield from _one_row(connection)
         yield from _stored_once(connection)
         yield from _contiguous(connection)
-        yield from _ended(connection)
         yield from _times(connection)
         unreadable = list(_readable(connection))
         yield from unreadable
@@ -130,19 +129,6 @@ def _contiguous(connection: Connection) -> Iterator[Finding]:
                 f"{row.seq}, but {reached + 1} is neither stored nor declared lost",
                 RESTORE,
             )
-
-
-def _ended(connection: Connection) -> Iterator[Finding]:
-    """I1: what a disk lost is declared as soon as everything before it has come."""
-    column = watermarks.c
-    behind = select(watermarks).where(column.ends <= column.seq, column.seq < column.high)
-    for row in connection.execute(behind):
-        yield Finding(
-            "I1",
-            f"worker {row.worker}, epoch {row.epoch}, lane {row.lane}: its disk has lost "
-            f"{row.seq + 1} to {row.high}, and no gap says so",
-            "restart the worker's agent: its hello settles that; report it, as it must not happen",
-        )
 
 
 def _times(connection: Connection) -> Iterator[Finding]:

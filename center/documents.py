@@ -22,6 +22,9 @@ from center.replies import LinkLike, Reply, send
 
 MAX_TURN = 200
 """Workers that are looked at in one turn, so that messages are not kept waiting."""
+LATE_S = 10.0
+"""A worker that does not have what it was sent so lately may not have got it yet."""
+MAX_TOLD = 20_000
 
 
 class Documents:
@@ -42,6 +45,8 @@ class Documents:
         self._held_back: OrderedDict[str, bool] = OrderedDict()
         """Who needs a whole document and waits for the sluice."""
         self._repaired: dict[str, tuple[str, str]] = {}
+        self._told: OrderedDict[str, tuple[str, str, float]] = OrderedDict()
+        """Session, digest and time of what each worker was sent last, of the latest `MAX_TOLD`."""
         self._lock = threading.Lock()
 
     @property
@@ -64,6 +69,10 @@ class Documents:
         for worker, repair in repaired.items():
             if self._repaired.get(worker) == repair:
                 del self._repaired[worker]
+
+    def arrived(self, worker: str) -> None:
+        """The worker says that it has what it is to have."""
+        self._told.pop(worker, None)
 
     def send(self, connection_number: int) -> bool:
         """Send what can be sent now, in order; whether there is more that could be.
@@ -114,19 +123,36 @@ class Documents:
         current = dispatch.known(connection, worker)
         if held.known == current:
             return True
+        what = (held.session, current.digest)
+        if repair and self._is_on_its_way(worker, what, now_s):
+            return True
         if not repair:
             delta = dispatch.delta(connection, worker, held.session, held.known)
             if delta is not None:
                 self._metrics.count("deltas_sent_total")
-                return send(self._link, number, Reply(worker, delta))
+                sent = send(self._link, number, Reply(worker, delta))
+                return self._note(worker, what, now_s, sent)
         if not self._sluice.is_open(now_s):
             self._held_back[worker] = repair or self._held_back.get(worker, False)
             return True
         parts = dispatch.whole(connection, worker, held.session)
         self._sluice.passed(sum(len(bytes(item.body)) for part in parts for item in part.items))
         self._metrics.count("desired_sent_total")
-        if not all(send(self._link, number, Reply(worker, part)) for part in parts):
+        sent = all(send(self._link, number, Reply(worker, part)) for part in parts)
+        if not self._note(worker, what, now_s, sent):
             return False
         if repair:
             self._repaired[worker] = (held.session, current.digest)
         return True
+
+    def _note(self, worker: str, what: tuple[str, str], now_s: float, sent: bool) -> bool:
+        if sent:
+            self._told[worker] = (*what, now_s)
+            self._told.move_to_end(worker)
+            while len(self._told) > MAX_TOLD:
+                self._told.popitem(last=False)
+        return sent
+
+    def _is_on_its_way(self, worker: str, what: tuple[str, str], now_s: float) -> bool:
+        session, digest, at_s = self._told.get(worker, ("", "", 0.0))
+        return (session, digest) == what and now_s - at_s < LATE_S

@@ -23,7 +23,7 @@ from center.clock import Clock
 from center.credit import Credit
 from center.db import Database
 from center.documents import Documents
-from center.fencing import Accepted, Challenged, Fenced
+from center.fencing import SILENT_HEARTBEATS, Accepted, Challenged, Fenced
 from center.healing import Step
 from center.inbox import Inbox
 from center.logs import Seldom
@@ -330,10 +330,19 @@ class Downlink:
             self._metrics.count("stale_messages_total")
             yield Reply(worker, unknown_session(beat.session))
             return
+        if beat.clock.boot_ms <= held.beat_boot_ms:
+            self._metrics.count("stale_messages_total")  # it came twice, or to two centers
+            return
         self._metrics.count("heartbeats_total")
         clocks.note(connection, worker, held.identity.boot, beat.clock, now_ms)
         if beat.epoch:
             ledger.claim(connection, worker, beat.epoch, beat.high, now_ms)
+        # Until then an elder of whose disk this is a copy would have come and told that it has it.
+        before_ms = now_ms - round(SILENT_HEARTBEATS * self._terms.heartbeat_s * 1000)
+        lost = ledger.give_up(connection, worker, before_ms, now_ms)
+        if lost:
+            self._metrics.count("gaps_total", lost)
+            _log.warning("worker %s: its disk has lost events; %d gaps declared", worker, lost)
         wanted = dispatch.known(connection, worker)
         step = healing.step(
             held.healing, wanted, held.observed_digest, beat.desired, beat.observed, now_ms
@@ -341,6 +350,8 @@ class Downlink:
         presence.beat(connection, worker, beat, step.healing, now_ms)
         if step.send:
             self._documents.due([worker], repair=True)
+        elif beat.desired == wanted:
+            self._documents.arrived(worker)
         yield from self._asked(worker, beat.session, step)
         credit_s = self._credit.ask(worker, beat.session, beat.backlog)
         if credit_s > 0:

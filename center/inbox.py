@@ -26,8 +26,9 @@ class Inbox(threading.Thread):
     """Calls `handle` with the messages that wait, oldest first, at most `max_group` at once.
 
     After a first message it waits `linger_s` for more. `nudge` makes it call `handle` even if no
-    message waits, and so does the passing of `tick_s`. `handle` may raise one of
-    `db.UNAVAILABLE`: then it is called again with the same messages until it succeeds.
+    message waits, and so does the passing of `tick_s`. `urgent` ones go before all others. `handle`
+    may raise one of `db.UNAVAILABLE`: then it is called again with the same messages until it
+    succeeds.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Inbox(threading.Thread):
         linger_s: float = 0.0,
         retry_s: float = 1.0,
         tick_s: float | None = None,
+        urgent: Callable[[Received], bool] = lambda message: False,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._handler = handle
@@ -52,6 +54,8 @@ class Inbox(threading.Thread):
         self._linger_s = linger_s
         self._retry_s = retry_s
         self._tick_s = tick_s
+        self._is_urgent = urgent
+        self._urgent: deque[Received] = deque()
         self._waiting: deque[Received] = deque()
         self._nudged = False
         self._changed = threading.Condition()
@@ -60,13 +64,13 @@ class Inbox(threading.Thread):
     @property
     def waiting(self) -> int:
         """How many messages wait."""
-        return len(self._waiting)
+        return len(self._urgent) + len(self._waiting)
 
     def offer(self, message: Received) -> None:
         """Take a message in, or discard it where too many wait. Never blocks."""
         with self._changed:
-            if len(self._waiting) < self._max_waiting:
-                self._waiting.append(message)
+            if self.waiting < self._max_waiting:
+                (self._urgent if self._is_urgent(message) else self._waiting).append(message)
                 self._changed.notify()
                 return
         self._discard(message)
@@ -88,8 +92,8 @@ class Inbox(threading.Thread):
         """The thread: one group after another, until `stop`."""
         while not self._stopping.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._nudged, self._tick_s)
-            if self._linger_s and len(self._waiting) < self._max_group:
+                self._changed.wait_for(lambda: self.waiting or self._nudged, self._tick_s)
+            if self._linger_s and self.waiting < self._max_group:
                 self._stopping.wait(self._linger_s)
             if not self._stopping.is_set():
                 self._work(self._take())
@@ -97,8 +101,11 @@ class Inbox(threading.Thread):
     def _take(self) -> list[Received]:
         with self._changed:
             self._nudged = False
-            count = min(len(self._waiting), self._max_group)
-            return [self._waiting.popleft() for _ in range(count)]
+            group: list[Received] = []
+            for queue in (self._urgent, self._waiting):
+                while queue and len(group) < self._max_group:
+                    group.append(queue.popleft())
+            return group
 
     def _work(self, group: list[Received]) -> None:
         """Handle a group; if it fails for a reason that will not pass, each message by itself."""

@@ -23,7 +23,7 @@ from center.credit import Brake, Credit
 from center.db import Database
 from center.events import EventRow
 from center.inbox import Inbox
-from center.ledger import Mark, Place
+from center.ledger import Place
 from center.live import Bell
 from center.logs import Seldom
 from center.metrics import Metrics
@@ -55,7 +55,7 @@ class Turn:
     _bodies: dict[Place, dict[int, bytes]] = field(default_factory=dict)
     _held: dict[str, Presence | None] = field(default_factory=dict)
     _clocks: dict[str, clocks.Reader] = field(default_factory=dict)
-    _marks: dict[Place, Mark] = field(default_factory=dict)
+    _marks: dict[Place, int] = field(default_factory=dict)
     _moved: dict[Place, int] = field(default_factory=dict)
 
     def held(self, worker: str) -> Presence | None:
@@ -70,7 +70,7 @@ class Turn:
             self._clocks[worker] = clocks.reader(self.connection, worker)
         return self._clocks[worker]
 
-    def mark(self, place: Place) -> Mark:
+    def mark(self, place: Place) -> int:
         """How far a lane has come, and may come, this turn included."""
         if place not in self._marks:
             self._marks[place] = ledger.mark(self.connection, place, self.now_ms)
@@ -78,9 +78,8 @@ class Turn:
 
     def move(self, place: Place, to: int) -> None:
         """The lane has come further."""
-        mark = self._marks[place]
-        if to > mark.seq:
-            self._marks[place] = Mark(to, mark.high, mark.ends)
+        if to > self._marks[place]:
+            self._marks[place] = to
             self._moved[place] = to
 
     def bodies(self, place: Place, first: int, last: int) -> dict[int, bytes]:
@@ -126,7 +125,13 @@ class Ingest:
         self._brake = Brake()
         self._seldom = Seldom(_log, clock)
         self._inbox = Inbox(
-            "ingest", self.take, link.ack, metrics, max_waiting=MAX_WAITING, max_group=MAX_GROUP
+            "ingest",
+            self.take,
+            link.ack,
+            metrics,
+            max_waiting=MAX_WAITING,
+            max_group=MAX_GROUP,
+            urgent=lambda message: message.topic.endswith("/ev/alarm"),
         )
         self.offer = self._inbox.offer
         self.start = self._inbox.start
@@ -216,17 +221,13 @@ class Ingest:
         place: Place = (held.worker, batch.epoch, batch.lane)
         mark = turn.mark(place)
         last = batch.first + len(batch.events) - 1
-        if batches.leaves_hole(mark.seq, batch.first, last, batch.gaps):
+        if batches.leaves_hole(mark, batch.first, last, batch.gaps):
             turn.counts["rewinds_total"] += 1
-            known = Watermark(epoch=batch.epoch, lane=batch.lane, seq=mark.seq)
+            known = Watermark(epoch=batch.epoch, lane=batch.lane, seq=mark)
             return Rewind(session=batch.session, watermark=known)
-        unfit = self._store_events(turn, held, batch, mark.seq)
-        far = batches.reached(mark.seq, batch.first, last, batch.gaps)
-        gaps = batches.new_gaps(batch, mark.seq, far)
-        lost = ledger.end_of(mark, far)
-        if lost is not None:
-            gaps.append(lost)
-            far = lost.last
+        unfit = self._store_events(turn, held, batch, mark)
+        far = batches.reached(mark, batch.first, last, batch.gaps)
+        gaps = batches.new_gaps(batch, mark, far)
         ledger.declare(turn.connection, place, gaps, turn.now_ms)
         refused = [Gap(first=one.seq, last=one.seq, why="refused") for one in unfit]
         ledger.declare(turn.connection, place, refused, turn.now_ms)
@@ -234,7 +235,7 @@ class Ingest:
         turn.counts.update(batches_total=1, gaps_total=len(gaps))
         turn.counts["events_refused_total"] += len(unfit)
         if batch.backfill and batch.lane == "bulk":
-            turn.came[held.worker, batch.session] += far - mark.seq
+            turn.came[held.worker, batch.session] += far - mark
         here = Watermark(epoch=batch.epoch, lane=batch.lane, seq=far)
         return Ack(session=batch.session, watermark=here)
 
@@ -242,7 +243,7 @@ class Ingest:
         """An alarm that overtakes its lane is stored under its number, and that is all."""
         turn.counts["batches_total"] += 1
         place: Place = (held.worker, batch.epoch, batch.lane)
-        self._store_events(turn, held, batch, turn.mark(place).seq)
+        self._store_events(turn, held, batch, turn.mark(place))
 
     def _store_events(self, turn: Turn, held: Presence, batch: Batch, old: int) -> list[Unfit]:
         """Take over what is not there yet; those that cannot be stored are put aside.

@@ -5,7 +5,6 @@ moves a watermark (ingest).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -24,20 +23,8 @@ MAX_DEAD_LETTERS = 1000
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a lane has come, and how far it may come."""
-
-    seq: int = 0
-    """Everything up to here is stored or a gap."""
-    high: int = 0
-    """The highest number that the worker told of."""
-    ends: int | None = None
-    """The last number that the worker still has; none: it may go on."""
-
-
 _MARK = (
-    select(watermarks.c.seq, watermarks.c.high, watermarks.c.ends)
+    select(watermarks.c.seq)
     .where(
         watermarks.c.worker == bindparam("of_worker"),
         watermarks.c.epoch == bindparam("of_epoch"),
@@ -48,8 +35,8 @@ _MARK = (
 """Made once: making it takes longer than running it."""
 
 
-def mark(connection: Connection, place: Place, now_ms: int) -> Mark:
-    """How far a lane has come.
+def mark(connection: Connection, place: Place, now_ms: int) -> int:
+    """The number up to which a lane is stored or a gap.
 
     Its row is held to the end of the transaction where several may write at once, and made for that
     where there is none yet.
@@ -61,7 +48,7 @@ def mark(connection: Connection, place: Place, now_ms: int) -> Mark:
         born = {"worker": worker, "epoch": epoch, "lane": lane, "seq": 0, "updated_ms": now_ms}
         db.insert_new(connection, watermarks, [{**born, "high": 0}], ("worker", "epoch", "lane"))
         row = connection.execute(_MARK, asked).one()
-    return Mark(*row)
+    return int(row.seq)
 
 
 def of_epochs(connection: Connection, worker: str, held: Iterable[Held]) -> list[Watermark]:
@@ -113,14 +100,15 @@ def claim(
     for lane, number in told.items():
         if number > known.get(lane, number):
             place = (column.worker == worker, column.epoch == epoch, column.lane == lane)
-            connection.execute(update(watermarks).where(*place).values(high=number, ends=None))
+            goes_on = {"high": number, "ends": None, "ends_ms": None}
+            connection.execute(update(watermarks).where(*place).values(goes_on))
 
 
 def settle(connection: Connection, worker: str, hello: Hello, now_ms: int) -> None:
-    """A new boot or instance tells what it holds: what was given out beyond that, a disk has lost.
+    """A new boot or instance tells what it holds: what was given out beyond that has no holder.
 
-    What is behind the last number that it holds becomes a gap `lost_with_disk`: at once if
-    everything before has come, else when it comes (`end_of`).
+    It is not given up yet (`give_up`): this may be a clone with an older disk, and the elder, which
+    has it all, about to say so.
     """
     column = watermarks.c
     holds = {(one.epoch, one.lane): one.high for one in hello.epochs}
@@ -130,27 +118,45 @@ def settle(connection: Connection, worker: str, hello: Hello, now_ms: int) -> No
         .with_for_update()
     )
     for row in connection.execute(unsettled).all():
-        place: Place = (worker, row.epoch, row.lane)
         ends: int | None = holds.get((row.epoch, row.lane))
         if ends is None:
             if hello.epochs_more:
                 continue  # it may be one of those that were not named
             ends = 0
-        found = Mark(row.seq, row.high, ends if ends < row.high else None)
-        lost = end_of(found, row.seq)
-        if lost is not None:
-            declare(connection, place, [lost], now_ms)
-            advance(connection, {place: lost.last}, now_ms)
-        if found.ends != row.ends:
+        if ends >= row.high:
+            ends = None
+        if ends != row.ends:
             here = (column.worker == worker, column.epoch == row.epoch, column.lane == row.lane)
-            connection.execute(update(watermarks).where(*here).values(ends=found.ends))
+            settled = {"ends": ends, "ends_ms": None if ends is None else now_ms}
+            connection.execute(update(watermarks).where(*here).values(settled))
 
 
-def end_of(found: Mark, reached: int) -> Gap | None:
-    """What is lost behind `reached`, if the worker has nothing behind it."""
-    if found.ends is None or reached < found.ends or reached >= found.high:
-        return None
-    return Gap(first=reached + 1, last=found.high, why="lost_with_disk")
+def give_up(connection: Connection, worker: str, before_ms: int, now_ms: int) -> int:
+    """Declare what has had no holder since `before_ms`, where all before it has come.
+
+    How many gaps that were.
+    """
+    asked = {"of_worker": worker, "before_ms": before_ms}
+    found = connection.execute(_WITHOUT_HOLDER, asked).all()
+    for row in found:
+        place: Place = (worker, row.epoch, row.lane)
+        lost = Gap(first=row.seq + 1, last=row.high, why="lost_with_disk")
+        declare(connection, place, [lost], now_ms)
+        advance(connection, {place: lost.last}, now_ms)
+    return len(found)
+
+
+_WITHOUT_HOLDER = (
+    select(watermarks.c.epoch, watermarks.c.lane, watermarks.c.seq, watermarks.c.high)
+    .where(
+        watermarks.c.worker == bindparam("of_worker"),
+        watermarks.c.ends <= watermarks.c.seq,
+        watermarks.c.seq < watermarks.c.high,
+        watermarks.c.ends_ms <= bindparam("before_ms"),
+    )
+    .order_by(watermarks.c.epoch, watermarks.c.lane)
+    .with_for_update()
+)
 
 
 def declare(connection: Connection, place: Place, lost: Iterable[Gap], now_ms: int) -> None:

@@ -63,6 +63,8 @@ class Presence:
     denied: str
     observed_digest: str
     healing: Healing
+    beat_boot_ms: int
+    """The worker's boot time in the session's last heartbeat; the same one may come twice."""
 
     @property
     def fence(self) -> int:
@@ -133,6 +135,7 @@ def begin(connection: Connection, worker: str) -> None:
         "shed": 0,
         "streams": b"[]",
         "denied": "",
+        "beat_boot_ms": 0,
         "observed_digest": messages.observed_digest([]),
         "banned_boots": "[]",
         "challenge": "",
@@ -179,6 +182,7 @@ def welcome(
         gone="",
         software=hello.software,
         denied="",
+        beat_boot_ms=hello.clock.boot_ms - 1,
     )
 
 
@@ -211,6 +215,7 @@ def beat(
         pending_alarm=heartbeat.pending.get("alarm", 0),
         pending_bulk=heartbeat.pending.get("bulk", 0),
         shed=heartbeat.shed,
+        beat_boot_ms=heartbeat.clock.boot_ms,
         streams=msgspec.json.encode(heartbeat.streams),
     )
 
@@ -318,6 +323,7 @@ def _presence(row: Row[Any]) -> Presence:
         streams=tuple(_STREAMS.decode(row.streams)),
         denied=row.denied,
         observed_digest=row.observed_digest,
+        beat_boot_ms=row.beat_boot_ms,
         healing=Healing(
             repaired_digest=row.repaired_digest,
             asked_digest=row.asked_digest,

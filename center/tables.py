@@ -184,6 +184,7 @@ presence = Table(
     Column(
         "denied", Text, nullable=False, comment="why its last hello was refused; '': it was not"
     ),
+    Column("beat_boot_ms", BigInteger, nullable=False, comment="of the session's last heartbeat"),
     Column("observed_digest", Text, nullable=False, comment="of the observed items as stored"),
     Column("banned_boots", Text, nullable=False, comment="JSON list: clones, denied until replace"),
     Column(
@@ -239,6 +240,7 @@ watermarks = Table(
         "high", BigInteger, nullable=False, comment="the highest number that the worker told of"
     ),
     Column("ends", BigInteger, comment="the last number that it still has; none: it may go on"),
+    Column("ends_ms", BigInteger, comment="since when that is known"),
     Column("updated_ms", BigInteger, nullable=False),
     CheckConstraint("lane IN ('alarm', 'bulk')", name="lane"),
     comment="how far each lane of each epoch has come",

@@ -44,7 +44,6 @@ Damage = Callable[[Connection], object]
         (lambda c: c.execute(delete(gaps).where(gaps.c.why == "shed")), "I3", "8 is neither"),
         (lambda c: c.execute(delete(events).where(events.c.lane == "alarm")), "I3", "lane alarm"),
         (lambda c: c.execute(update(watermarks).values(seq=99)), "I3", "is 99"),
-        (lambda c: c.execute(update(watermarks).values(high=99, ends=1)), "I1", "to 99"),
         (lambda c: c.execute(update(events).values(at_ms=7)), "times", "10 events"),
         (lambda c: c.execute(update(clocks).values(booted_ms=2**60)), "times", "before it booted"),
         (lambda c: c.execute(update(desired).values(digest="x")), "I5", "digest is wrong"),

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from center import db, dispatch, tasks
 from center.admission import Bucket, Sluice
+from center.documents import LATE_S
 from center.downlink import Downlink, Terms
 from center.tables import desired_history
 from tests.parts.centers import Rig, furnish, rig, station, task, worker
@@ -310,6 +311,7 @@ def test_whatever_happens_they_converge(
                     db.renew_generation(connection, db.generation(connection))
             document, known = taken(document, known, said)
         for _ in range(3):
+            center.clock.pass_s(LATE_S)
             beat = replace(voice, desired=known).heartbeat()
             document, known = taken(document, known, center.hear("w1", "hb", beat))
         with center.database.reading() as connection:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from center import db, dispatch, observed, presence, tasks, workers
 from center.admission import Door
 from center.credit import Credit
+from center.documents import LATE_S
 from center.downlink import Downlink, Terms
 from center.tables import desired_items, observed_items, open_incidents
 from tests.parts.centers import Rig, camera, furnish, rig, station, task, worker
@@ -56,6 +57,7 @@ def join(center: Rig, voice: Voice) -> tuple[Voice, Desired]:
     welcome, document = center.hear(voice.worker, "hello", voice.hello())
     assert isinstance(welcome, Welcome)
     assert isinstance(document, Desired)
+    center.clock.pass_s(LATE_S)  # what was sent has arrived, or it will not
     return replace(voice, fence=welcome.fence, desired=known(document)), document
 
 
@@ -239,6 +241,17 @@ def test_silent_divergence_heals(center: Rig) -> None:
     assert center.hear("w1", "hb", astray.heartbeat()) == [document], "it may happen again"
 
 
+def test_a_document_on_its_way_is_not_sent_again(center: Rig) -> None:
+    """A heartbeat that crosses the document, or was said before it came, asks for nothing."""
+    furnish(center.desk, "t1")
+    welcome, document = center.hear("w1", "hello", Voice().hello())
+    assert isinstance(welcome, Welcome)
+    crossing = Voice(fence=welcome.fence)
+    assert center.hear("w1", "hb", crossing.heartbeat()) == []
+    center.clock.pass_s(LATE_S)
+    assert center.hear("w1", "hb", crossing.heartbeat()) == [document]
+
+
 def test_what_does_not_heal_is_told_instead_of_repeated(center: Rig) -> None:
     """I5: after a second mismatch it waits for the next change, and operators see why."""
     furnish(center.desk, "t1")
@@ -271,6 +284,7 @@ def test_a_new_session_tries_again(center: Rig) -> None:
     _, resent = center.hear("w1", "hello", again.hello())
     assert isinstance(resent, Desired)
     assert status(center)["trouble"] == ""
+    center.clock.pass_s(LATE_S)
     assert len(center.hear("w1", "hb", again.heartbeat())) == 1
 
 

@@ -40,7 +40,7 @@ class Work:
 
 
 @contextmanager
-def inbox(work: Work, *, started: bool = True, **limits: float) -> Iterator[Inbox]:
+def inbox(work: Work, *, started: bool = True, **limits: object) -> Iterator[Inbox]:
     made = Inbox("test", work.handle, work.ack, work.metrics, retry_s=0.01, **limits)  # type: ignore[arg-type]  # limits
     if started:
         made.start()
@@ -61,6 +61,22 @@ def test_messages_are_handled_in_order_and_in_groups() -> None:
         wait_for(lambda: len(work.acked) == 7, WAIT_S, "all acknowledged")
     assert work.groups == [[1, 2, 3], [4, 5, 6], [7]]
     assert work.acked == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_urgent_messages_go_first() -> None:
+    """I9: an alarm does not wait at the center behind backlog that came before it."""
+    work = Work()
+
+    def is_urgent(one: Received) -> bool:
+        return one.mid > 5
+
+    with inbox(work, started=False, max_group=3, urgent=is_urgent) as made:
+        for number in range(1, 8):
+            made.offer(message(number))
+        assert made.waiting == 7
+        made.start()
+        wait_for(lambda: len(work.acked) == 7, WAIT_S, "all acknowledged")
+    assert work.groups == [[6, 7, 1], [2, 3, 4], [5]]
 
 
 def test_too_many_are_discarded_and_acknowledged() -> None:

@@ -222,10 +222,10 @@ def test_two_first_batches_of_a_lane_queue(database: Database) -> None:
 
     def second() -> None:
         with database.transaction() as connection:
-            seen.append(ledger.mark(connection, place, 2).seq)
+            seen.append(ledger.mark(connection, place, 2))
 
     with database.transaction() as connection:
-        assert ledger.mark(connection, place, 1).seq == 0
+        assert ledger.mark(connection, place, 1) == 0
         thread = threading.Thread(target=second)
         thread.start()
         wait_for(lambda: _waiting(database), WAIT_S, "the second to wait")

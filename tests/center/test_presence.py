@@ -63,6 +63,7 @@ HELD = Presence(
     denied="",
     observed_digest="",
     healing=Healing(),
+    beat_boot_ms=0,
 )
 SILENT = replace(HELD, identity=replace(HELD.identity, heard_ms=NOW_MS - 60_000))
 

@@ -3,6 +3,7 @@
 It keeps nothing and does nothing by itself; each test speaks for it.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from wire.messages import Up as Said
 from wire.topics import DownTopic, UpChannel
 
 CLOCK = Clock(wall_ms=1_800_000_000_000, boot_ms=1000)
+_BEATS = itertools.count()  # no two heartbeats are said at the same time
 EPOCH = 4_503_599_627_370_497
 NOTHING = Known()
 MessageT = TypeVar("MessageT", bound=Down)
@@ -68,7 +70,7 @@ class Voice:
         words: dict[str, Any] = {
             "session": self.session,
             "fence": self.fence,
-            "clock": CLOCK,
+            "clock": Clock(wall_ms=CLOCK.wall_ms, boot_ms=CLOCK.boot_ms + next(_BEATS)),
             "desired": self.desired,
             "pending": {"alarm": 1, "bulk": 2},
         }

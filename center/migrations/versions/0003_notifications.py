@@ -65,7 +65,9 @@ def upgrade() -> None:
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
         sa.Column("settled_ms", sa.BigInteger(), nullable=True),
         sa.Column("error", sa.Text(), nullable=False),
-        sa.CheckConstraint("state IN ('waiting', 'sent', 'dead')", name=op.f("ck_deliveries_state")),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'sent', 'dead')", name=op.f("ck_deliveries_state")
+        ),
         sa.ForeignKeyConstraint(
             ["notification"],
             ["notifications.id"],
