@@ -16,9 +16,9 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from operator import itemgetter
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -42,6 +42,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from center.tables import meta
 
+RowT = TypeVar("RowT")
 FILE_NAME = "center.db"
 MIGRATIONS = Path(__file__).parent / "migrations"
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
@@ -279,47 +280,40 @@ def insert_new_tuples(
     if _is_server(connection):
         columns = tuple(map(list, zip(*rows, strict=True)))
         connection.exec_driver_sql(_unnest_sql(dialect, table, key, names), columns)
-    else:
-        statement = _insert_new_statement(dialect, table, key)
-        run_many(connection, statement, names, rows)
-
-
-def run_many(
-    connection: Connection,
-    statement: UpdateBase,
-    names: tuple[str, ...],
-    rows: Sequence[tuple[Any, ...]],
-) -> None:
-    """Run a statement for each row of its parameters `names`, past SQLAlchemy's own preparing.
-
-    For rows by the hundred that costs more than SQLite's work. The statement is kept: there must
-    be few.
-    """
-    if not rows:
         return
-    sql, order = _driver_sql(connection.dialect, statement, names)
-    if order is None:
-        connection.exec_driver_sql(sql, [dict(zip(names, row, strict=True)) for row in rows])
-    elif order == names:
-        connection.exec_driver_sql(sql, list(rows))
-    else:
-        pick = itemgetter(*map(names.index, order))
-        connection.exec_driver_sql(sql, list(map(pick, rows)))
+    done = 0
+    while done < len(rows):
+        count = min(_ROWS_AT_ONCE, 1 << ((len(rows) - done).bit_length() - 1))
+        values = tuple(chain.from_iterable(rows[done : done + count]))
+        connection.exec_driver_sql(_values_sql(dialect, table, key, names, count), values)
+        done += count
 
 
-@lru_cache(maxsize=64)
-def _driver_sql(
-    dialect: Dialect, statement: UpdateBase, names: tuple[str, ...]
-) -> tuple[str, tuple[str, ...] | None]:
-    """The statement's text, and the order of its parameters where they go by position."""
-    compiled = statement.compile(dialect=dialect, column_keys=list(names))
-    order = getattr(compiled, "positiontup", None)
-    return str(compiled), None if order is None else tuple(order)
+_ROWS_AT_ONCE = 128
+"""Rows in one statement of SQLite; others go by powers of two, so that there are few statements.
+
+Its driver gives way to other threads at each statement, and waits to be let in again.
+"""
 
 
-@lru_cache(maxsize=64)
-def _insert_new_statement(dialect: Dialect, table: Table, key: tuple[str, ...]) -> UpdateBase:
-    return _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=key or None)
+@lru_cache(maxsize=256)
+def _values_sql(
+    dialect: Dialect, table: Table, key: tuple[str, ...], columns: tuple[str, ...], count: int
+) -> str:
+    """An insert of so many rows."""
+    quote = dialect.identifier_preparer.quote
+    conflict = f"({', '.join(map(quote, key))}) " if key else ""
+    row = f"({', '.join('?' * len(columns))})"
+    return (
+        f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608 - names from tables.py
+        f"VALUES {', '.join([row] * count)} ON CONFLICT {conflict}DO NOTHING"
+    )
+
+
+def chunks(rows: Sequence[RowT], most: int = 500) -> Iterator[Sequence[RowT]]:
+    """The rows, so many at once that the parameters of a statement suffice."""
+    for first in range(0, len(rows), most):
+        yield rows[first : first + most]
 
 
 @lru_cache(maxsize=64)

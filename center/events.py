@@ -10,13 +10,10 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import (
     Connection,
-    Insert,
     Row,
     bindparam,
     delete,
-    exists,
     func,
-    insert,
     literal_column,
     select,
 )
@@ -66,45 +63,55 @@ def store(connection: Connection, rows: list[EventRow]) -> None:
 
 def _open_and_close(connection: Connection, rows: list[EventRow]) -> None:
     """An incident is open from its start to its end, in whichever order the two arrive."""
-    starts: dict[tuple[str, str], EventRow] = {}
-    ends: set[tuple[str, str]] = set()
+    starts: dict[str, dict[str, EventRow]] = {}
+    ends: dict[str, set[str]] = {}
     for row in rows:
         if row.incident and row.phase == "start":
-            starts.setdefault((row.worker, row.incident), row)
+            starts.setdefault(row.worker, {}).setdefault(row.incident, row)
         elif row.incident and row.phase == "end":
-            ends.add((row.worker, row.incident))
-    opened = [row for key, row in starts.items() if key not in ends]
-    db.run_many(connection, _CLOSE, _CLOSE_NAMES, list(ends))
-    places = [(row.worker, row.epoch, row.lane, row.seq) for row in opened]
-    db.run_many(connection, _OPEN, _OPEN_NAMES, places)
+            ends.setdefault(row.worker, set()).add(row.incident)
+    for worker, ended in ends.items():
+        for incident in ended:
+            starts.get(worker, {}).pop(incident, None)
+        for some in db.chunks(sorted(ended)):
+            connection.execute(_CLOSE, {"of_worker": worker, "ended": some})
+    for worker, opened in starts.items():
+        for chunk in db.chunks(sorted(opened)):
+            _open(connection, worker, {incident: opened[incident] for incident in chunk})
 
 
-_OPEN_NAMES = tuple(f"its_{name}" for name in KEY)
-_CLOSE_NAMES = ("of_worker", "ended")
+def _open(connection: Connection, worker: str, starts: dict[str, EventRow]) -> None:
+    """Open a worker's incidents, unless they are open or were ended before."""
+    asked = {"of_worker": worker, "of_incidents": list(starts)}
+    for ended in connection.execute(_ENDED_BEFORE, asked).scalars():
+        starts.pop(ended, None)
+    by_lane: dict[tuple[int, Lane], dict[int, str]] = {}
+    for incident, row in starts.items():
+        by_lane.setdefault((row.epoch, row.lane), {})[row.seq] = incident
+    opened = []
+    for (epoch, lane), numbered in by_lane.items():
+        place = {"of_worker": worker, "of_epoch": epoch, "of_lane": lane, "numbers": list(numbered)}
+        for number, event in connection.execute(_IDS, place):
+            row = starts[numbered[number]]
+            opened.append((worker, numbered[number], row.station, row.severity, event))
+    db.insert_new_tuples(connection, open_incidents, _OPEN_NAMES, opened, _OPEN_NAMES[:2])
 
 
-def _opening() -> Insert:
-    """Opens the incident that an event starts, unless it is open or was ended before."""
-    later, known = events.alias("later"), open_incidents.alias("known")
-    start = select(
-        events.c.worker, events.c.incident, events.c.station, events.c.severity, events.c.id
-    ).where(
-        *(events.c[name] == bindparam(asked) for name, asked in zip(KEY, _OPEN_NAMES, strict=True)),
-        ~exists().where(
-            later.c.worker == events.c.worker,
-            later.c.incident == events.c.incident,
-            later.c.phase == literal_column("'end'"),
-        ),
-        ~exists().where(known.c.worker == events.c.worker, known.c.incident == events.c.incident),
-    )
-    columns = ["worker", "incident", "station", "severity", "event"]
-    return insert(open_incidents).from_select(columns, start)
-
-
-_OPEN = _opening()
+_OPEN_NAMES = ("worker", "incident", "station", "severity", "event")
 _CLOSE = delete(open_incidents).where(
     open_incidents.c.worker == bindparam("of_worker"),
-    open_incidents.c.incident == bindparam("ended"),
+    open_incidents.c.incident.in_(bindparam("ended", expanding=True)),
+)
+_ENDED_BEFORE = select(events.c.incident).where(
+    events.c.worker == bindparam("of_worker"),
+    events.c.incident.in_(bindparam("of_incidents", expanding=True)),
+    events.c.phase == literal_column("'end'"),  # the index covers only rows that say so
+)
+_IDS = select(events.c.seq, events.c.id).where(
+    events.c.worker == bindparam("of_worker"),
+    events.c.epoch == bindparam("of_epoch"),
+    events.c.lane == bindparam("of_lane"),
+    events.c.seq.in_(bindparam("numbers", expanding=True)),
 )
 
 

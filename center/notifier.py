@@ -107,9 +107,9 @@ class Notifier(threading.Thread):
             if not notify.undecided(connection, now_ms):
                 return False
         with self._database.transaction() as connection:
-            seen, late = notify.decide_some(connection, now_ms, self._page_within_ms)
+            paged, late = notify.decide_some(connection, now_ms, self._page_within_ms)
         self._metrics.count("notifications_late_total", late)
-        return seen > 0
+        return paged > 0  # what is late has time: the database has more urgent work
 
     def _begin(self) -> None:
         """Post what is due, as far as each webhook has room."""

@@ -21,7 +21,9 @@ KEEP_MS = 30 * 86_400_000
 KEEP_DEAD_MS = 90 * 86_400_000
 
 _LOOK_AGAIN_MS = 5_000
-_CHUNK = 200
+_OLD_MS = 60_000
+"""An alarm that is older when it comes is backlog: looked at later, when its end may be here."""
+_CHUNK = 1000
 _PRUNED = 500
 
 
@@ -42,7 +44,7 @@ def enqueue(connection: Connection, rows: list[dict[str, Any]], now_ms: int) -> 
             "at_ms": row["at_ms"],
             "received_ms": row["received_ms"],
             "state": "waiting",
-            "look_ms": now_ms,
+            "look_ms": now_ms + _LOOK_AGAIN_MS * (now_ms - row["at_ms"] > _OLD_MS),
         }
         for row in rows
         if row["lane"] == "alarm" and row["phase"] in (None, "start")
@@ -77,7 +79,7 @@ def undecided(connection: Connection, now_ms: int) -> bool:
 
 
 def decide_some(connection: Connection, now_ms: int, page_within_ms: int) -> tuple[int, int]:
-    """Decide what is due, the newest first, a chunk of it; how many were seen, and how many late.
+    """Decide what is due, the newest first, a chunk of it; how many page, and how many are late.
 
     What another replica is deciding is passed over.
     """
@@ -103,7 +105,7 @@ def decide_some(connection: Connection, now_ms: int, page_within_ms: int) -> tup
     ]
     deliveries.begin(connection, for_whom, now_ms)
     deliveries.close(connection, [row.id for row in decided["page"]])
-    return sum(map(len, decided.values())), len(decided["late"])
+    return len(decided["page"]), len(decided["late"])
 
 
 def _due(now_ms: int) -> Any:
