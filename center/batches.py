@@ -54,8 +54,10 @@ class Unfit:
 
 def require_sound(batch: Batch) -> None:
     """What the types do not say. Raises WireError."""
-    numbers = [batch.first, *(number for gap in batch.gaps for number in (gap.first, gap.last))]
-    if not all(1 <= number <= OPEN_END for number in numbers):
+    # A batch of gaps alone begins behind the last of them, and that may be the last number of all.
+    sound = 1 <= batch.first <= OPEN_END + 1 - len(batch.events)
+    numbers = [number for gap in batch.gaps for number in (gap.first, gap.last)]
+    if not sound or not all(1 <= number <= OPEN_END for number in numbers):
         raise WireError("an event's number is not within 1..2^53")
     if not 1 <= batch.epoch <= MAX_NUMBER:
         raise WireError("the epoch is not within 1..2^53")

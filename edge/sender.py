@@ -132,6 +132,7 @@ class Sender:
 
     def refused(self, refused: Refused) -> None:
         """The center could not read a batch: halve it, down to the event that is given up."""
+        self._unanswered = 0
         log.error("the center cannot read batch %s: %s", refused.batch[:16], refused.reason[:200])
         alone = self._lanes.halve(refused.batch)
         if alone is not None:

@@ -306,6 +306,13 @@ def test_an_open_ended_gap_closes_an_epoch(center: Rig, voice: Voice) -> None:
     assert sound(center)
 
 
+def test_an_open_ended_gap_may_come_alone(center: Rig, voice: Voice) -> None:
+    """I1: an epoch of which nothing could be salvaged ends too."""
+    lost = [Gap(first=1, last=OPEN_END, why="corrupt")]
+    assert center.hear("w1", "ev/bulk", voice.batch(OPEN_END + 1, [], gaps=lost)) == [ack(OPEN_END)]
+    assert sound(center)
+
+
 # --- express -----------------------------------------------------------------------------------
 
 

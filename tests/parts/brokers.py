@@ -105,7 +105,7 @@ class _Mosquitto:
         """Return when it accepts. RuntimeError with the end of its log when it does not."""
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-            f"log_dest stderr\n{self._extra_config}\n"
+            f"set_tcp_nodelay true\nlog_dest stderr\n{self._extra_config}\n"
         )
         earlier = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:

@@ -40,6 +40,8 @@ _VERSIONS: dict[MqttVersion, MQTTProtocolVersion] = {
     "3.1.1": MQTTProtocolVersion.MQTTv311,
 }
 _UNSUPPORTED_VERSION = 0x84
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""A broker that joins small packets (Nagle) waits for this with each one."""
 
 _log = logging.getLogger("forecourt.link")
 
@@ -206,6 +208,8 @@ class Connection:
     def _serve(self, flush_until: Callable[[], float | None]) -> None:
         client = self._client
         sock: Any = client.socket()
+        # Questions and answers in turn: held back to be joined (Nagle) they would cost 40 ms each.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         inside_tls: Callable[[], int] = getattr(sock, "pending", lambda: 0)  # bytes
         poll = select.poll()  # not select(), which ends at fd 1023
         poll.register(self._wake_reader, select.POLLIN)
@@ -218,6 +222,8 @@ class Connection:
                     self._wake_reader.recv(4096)
                 elif flags & ~select.POLLOUT:
                     self.heard_at = time.monotonic()
+                    if _QUICKACK is not None:  # it does not last
+                        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
                     client.loop_read()
             while self.ended is None and inside_tls():
                 client.loop_read()
