@@ -104,12 +104,13 @@ class Notifier(threading.Thread):
     def _decide(self) -> bool:
         now_ms = self._clock.now_ms()
         with self._database.reading() as connection:
-            if not notify.undecided(connection, now_ms):
-                return False
+            decided = notify.decide_some(connection, now_ms, self._page_within_ms)
+        if not any(decided.values()):
+            return False
         with self._database.transaction() as connection:
-            paged, late = notify.decide_some(connection, now_ms, self._page_within_ms)
-        self._metrics.count("notifications_late_total", late)
-        return paged > 0  # what is late has time: the database has more urgent work
+            notify.settle(connection, decided, now_ms)
+        self._metrics.count("notifications_late_total", len(decided["late"]))
+        return bool(decided["page"])  # what is late has time: the database has more urgent work
 
     def _begin(self) -> None:
         """Post what is due, as far as each webhook has room."""

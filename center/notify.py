@@ -72,18 +72,16 @@ def decide(
     return "wait"
 
 
-def undecided(connection: Connection, now_ms: int) -> bool:
-    """Whether there is something to decide now."""
-    due = select(notifications.c.id).where(notifications.c.look_ms <= now_ms)
-    return connection.execute(due.limit(1)).first() is not None
+Decided = dict[Decision, list[Row[Any]]]
+"""Rows of notifications by what was decided of them."""
 
 
-def decide_some(connection: Connection, now_ms: int, page_within_ms: int) -> tuple[int, int]:
-    """Decide what is due, the newest first, a chunk of it; how many page, and how many are late.
+def decide_some(connection: Connection, now_ms: int, page_within_ms: int) -> Decided:
+    """Decide what is due, the newest first, a chunk of it. Reads only.
 
-    What another replica is deciding is passed over.
+    Two centers may decide the same: writing it down twice (`settle`) is the same as once.
     """
-    decided: dict[Decision, list[Row[Any]]] = {word: [] for word in get_args(Decision)}
+    decided: Decided = {word: [] for word in get_args(Decision)}
     for row in connection.execute(_due(now_ms)):
         decision = decide(
             age_ms=row.received_ms - row.at_ms,
@@ -93,6 +91,11 @@ def decide_some(connection: Connection, now_ms: int, page_within_ms: int) -> tup
             waited_ms=now_ms - row.received_ms,
         )
         decided[decision].append(row)
+    return decided
+
+
+def settle(connection: Connection, decided: Decided, now_ms: int) -> None:
+    """Write down what was decided, and begin the deliveries of what pages."""
     _set(connection, decided["late"], state="late", look_ms=None)
     _set(connection, decided["wait"], look_ms=now_ms + _LOOK_AGAIN_MS)
     _set(connection, decided["page"], look_ms=None)
@@ -105,7 +108,6 @@ def decide_some(connection: Connection, now_ms: int, page_within_ms: int) -> tup
     ]
     deliveries.begin(connection, for_whom, now_ms)
     deliveries.close(connection, [row.id for row in decided["page"]])
-    return len(decided["page"]), len(decided["late"])
 
 
 def _due(now_ms: int) -> Any:
@@ -114,7 +116,7 @@ def _due(now_ms: int) -> Any:
         open_incidents.c.worker == column.worker, open_incidents.c.incident == column.incident
     )
     lane = and_(mark.worker == column.worker, mark.epoch == column.epoch, mark.lane == column.lane)
-    statement = (
+    return (
         select(
             column.id,
             column.station,
@@ -131,14 +133,15 @@ def _due(now_ms: int) -> Any:
         .order_by(column.look_ms.desc(), column.id.desc())
         .limit(_CHUNK)
     )
-    return statement.with_for_update(of=notifications, skip_locked=True)
 
 
 def _set(connection: Connection, rows: Sequence[Row[Any]], **values: Any) -> None:
     if rows:
         ids = [row.id for row in rows]
         connection.execute(
-            update(notifications).where(notifications.c.id.in_(ids)).values(**values)
+            update(notifications)
+            .where(notifications.c.id.in_(ids), notifications.c.look_ms.is_not(None))
+            .values(**values)
         )
 
 

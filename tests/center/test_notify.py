@@ -143,6 +143,7 @@ def test_old_alarms_are_listed_and_open_ones_page(
         alarm("open", t_ms=old_ms),
     ]
     center.hear("w1", "ev/alarm", alarms(voice, 1, *said))
+    center.clock.pass_s(5)  # of backlog the ends are waited for
     work(notifier)
     assert [(one["seq"], one["state"]) for one in listed(client)] == [
         (4, "sent"),
