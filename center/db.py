@@ -23,12 +23,17 @@ from typing import Any, TypeVar
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
+    ARRAY,
     URL,
+    ColumnElement,
     Connection,
     Dialect,
     Engine,
     Table,
+    Text,
     UpdateBase,
+    any_,
+    bindparam,
     create_engine,
     event,
     insert,
@@ -289,6 +294,43 @@ def insert_new_tuples(
         done += count
 
 
+def insert_known_new(
+    connection: Connection,
+    table: Table,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    key: tuple[str, ...],
+) -> None:
+    """Insert rows of which the caller has made sure, under a lock, that they are not there yet.
+
+    A server takes many such rows by COPY, which knows no ON CONFLICT.
+    """
+    if not _is_server(connection) or len(rows) < _COPIED_FROM:
+        insert_new_tuples(connection, table, names, rows, key)
+        return
+    copy, types = _copy_sql(connection.dialect, table, names)
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(copy) as copying:
+        copying.set_types(types)
+        for row in rows:
+            copying.write_row(row)
+
+
+_COPIED_FROM = 20
+"""Rows from which on COPY is worth its round trips."""
+
+
+@lru_cache(maxsize=64)
+def _copy_sql(
+    dialect: Dialect, table: Table, columns: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """The statement, and the columns' types."""
+    quote = dialect.identifier_preparer.quote
+    named = ", ".join(map(quote, columns))
+    types = tuple(table.c[name].type.compile(dialect).lower() for name in columns)
+    return f"COPY {quote(table.name)} ({named}) FROM STDIN (FORMAT BINARY)", types
+
+
 _ROWS_AT_ONCE = 128
 """Rows in one statement of SQLite; others go by powers of two, so that there are few statements.
 
@@ -308,6 +350,16 @@ def _values_sql(
         f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608 - names from tables.py
         f"VALUES {', '.join([row] * count)} ON CONFLICT {conflict}DO NOTHING"
     )
+
+
+def among(column: ColumnElement[str], name: str, dialect_name: str) -> ColumnElement[bool]:
+    """Whether a text column is one of the parameter `name`, a list.
+
+    A server takes the list as one array; a parameter a word costs it as much as the search.
+    """
+    if dialect_name == "postgresql":
+        return column == any_(bindparam(name, type_=ARRAY(Text)))
+    return column.in_(bindparam(name, expanding=True))
 
 
 def chunks(rows: Sequence[RowT], most: int = 500) -> Iterator[Sequence[RowT]]:

@@ -5,17 +5,21 @@ for batches (ingest), telling listeners (live).
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import (
     Connection,
+    Delete,
+    Executable,
     Row,
     bindparam,
     delete,
     func,
     literal_column,
     select,
+    text,
 )
 
 from center import db
@@ -52,12 +56,15 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
 
 
 def store(connection: Connection, rows: list[EventRow]) -> None:
-    """Insert rows that are not there yet, and keep account of open incidents."""
+    """Insert rows, and keep account of open incidents.
+
+    The caller holds the lanes' watermarks, and has made sure that the rows are not there yet.
+    """
     if not rows:
         return
     db.in_order(connection)
     tuples = list(map(msgspec.structs.astuple, rows))
-    db.insert_new_tuples(connection, events, EventRow.__struct_fields__, tuples, KEY)
+    db.insert_known_new(connection, events, EventRow.__struct_fields__, tuples, KEY)
     _open_and_close(connection, rows)
 
 
@@ -74,7 +81,9 @@ def _open_and_close(connection: Connection, rows: list[EventRow]) -> None:
         for incident in ended:
             starts.get(worker, {}).pop(incident, None)
         for some in db.chunks(sorted(ended)):
-            connection.execute(_CLOSE, {"of_worker": worker, "ended": some})
+            connection.execute(
+                _close(connection.dialect.name), {"of_worker": worker, "ended": some}
+            )
     for worker, opened in starts.items():
         for chunk in db.chunks(sorted(opened)):
             _open(connection, worker, {incident: opened[incident] for incident in chunk})
@@ -83,35 +92,55 @@ def _open_and_close(connection: Connection, rows: list[EventRow]) -> None:
 def _open(connection: Connection, worker: str, starts: dict[str, EventRow]) -> None:
     """Open a worker's incidents, unless they are open or were ended before."""
     asked = {"of_worker": worker, "of_incidents": list(starts)}
-    for ended in connection.execute(_ENDED_BEFORE, asked).scalars():
+    for (ended,) in connection.execute(_ended_before(connection.dialect.name), asked):
         starts.pop(ended, None)
     by_lane: dict[tuple[int, Lane], dict[int, str]] = {}
     for incident, row in starts.items():
         by_lane.setdefault((row.epoch, row.lane), {})[row.seq] = incident
     opened = []
     for (epoch, lane), numbered in by_lane.items():
-        place = {"of_worker": worker, "of_epoch": epoch, "of_lane": lane, "numbers": list(numbered)}
-        for number, event in connection.execute(_IDS, place):
-            row = starts[numbered[number]]
-            opened.append((worker, numbered[number], row.station, row.severity, event))
+        place = {"of_worker": worker, "of_epoch": epoch, "of_lane": lane}
+        between = {"low": min(numbered), "high": max(numbered)}
+        for number, event in connection.execute(_IDS, {**place, **between}):
+            if number in numbered:
+                row = starts[numbered[number]]
+                opened.append((worker, numbered[number], row.station, row.severity, event))
     db.insert_new_tuples(connection, open_incidents, _OPEN_NAMES, opened, _OPEN_NAMES[:2])
 
 
 _OPEN_NAMES = ("worker", "incident", "station", "severity", "event")
-_CLOSE = delete(open_incidents).where(
-    open_incidents.c.worker == bindparam("of_worker"),
-    open_incidents.c.incident.in_(bindparam("ended", expanding=True)),
-)
-_ENDED_BEFORE = select(events.c.incident).where(
-    events.c.worker == bindparam("of_worker"),
-    events.c.incident.in_(bindparam("of_incidents", expanding=True)),
-    events.c.phase == literal_column("'end'"),  # the index covers only rows that say so
-)
+
+
+@cache
+def _close(dialect_name: str) -> Delete:
+    return delete(open_incidents).where(
+        open_incidents.c.worker == bindparam("of_worker"),
+        db.among(open_incidents.c.incident, "ended", dialect_name),
+    )
+
+
+@cache
+def _ended_before(dialect_name: str) -> Executable:
+    """The incidents among some that have ended."""
+    if dialect_name == "postgresql":
+        # One look into the index for each: without statistics its planner reads all ends instead.
+        return text(
+            "SELECT asked.incident FROM unnest(CAST(:of_incidents AS text[])) AS asked(incident)"
+            " CROSS JOIN LATERAL (SELECT 1 FROM events WHERE events.worker = :of_worker AND"
+            " events.incident = asked.incident AND events.phase = 'end' LIMIT 1) AS ended"
+        )
+    return select(events.c.incident).where(
+        events.c.worker == bindparam("of_worker"),
+        events.c.incident.in_(bindparam("of_incidents", expanding=True)),
+        events.c.phase == literal_column("'end'"),  # the index covers only rows that say so
+    )
+
+
 _IDS = select(events.c.seq, events.c.id).where(
     events.c.worker == bindparam("of_worker"),
     events.c.epoch == bindparam("of_epoch"),
     events.c.lane == bindparam("of_lane"),
-    events.c.seq.in_(bindparam("numbers", expanding=True)),
+    events.c.seq.between(bindparam("low"), bindparam("high")),
 )
 
 
