@@ -57,3 +57,10 @@ def test_make_targets_of_the_readme_exist() -> None:
     ).stdout
     for target in re.findall(r"make (\w+)", (ROOT / "README.md").read_text()):
         assert f"make {target} " in listed, target
+
+
+def test_each_invariant_is_cited_where_it_is_proven() -> None:
+    """I1 to I12 of the design stand by number in the docstrings of tests."""
+    text = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    cited = set(re.findall(r"\bI(\d+)\b", text))
+    assert {str(number) for number in range(1, 13)} <= cited
