@@ -56,6 +56,8 @@ from wire.messages import (
 log = logging.getLogger("forecourt.uplink")
 
 _HELLO_AGAIN_S = (1.0, 60.0)
+_UNHEARD_AFTER = 3
+"""Hellos that nobody answers before another broker is tried: the center may not be at this one."""
 _HELLO_NOT_BEFORE_S = 5.0
 """Between two hellos that evidence of a restored center asks for."""
 _INBOX = 1000
@@ -146,6 +148,7 @@ class Uplink:
         self._challenge = ""
         self.denied = ""
         self._denials = 0
+        self._unheard = 0
         self._quiet_s = 0.0
         self.ignored = 0
         self._configured = tuple(brokers)
@@ -251,7 +254,7 @@ class Uplink:
         event = await self._inbox.get()
         match event:
             case Up():
-                self._challenge, self._denials = "", 0
+                self._challenge, self._denials, self._unheard = "", 0, 0
                 self._turn(event, None)
                 log.info("connected, session %s", event.session)
             case Down(_, reason):
@@ -364,6 +367,7 @@ class Uplink:
     def _denied(self, deny: Deny) -> None:
         self._turn(self._up, None)
         self._denials += 1
+        self._unheard = 0
         at_once = self._denials <= _AT_ONCE
         self._quiet_s = deny.retry_after_s if at_once else max(1.0, deny.retry_after_s)
         self._challenge = deny.challenge
@@ -435,7 +439,13 @@ class Uplink:
                 quiet_s, self._quiet_s = self._quiet_s, 0.0
                 await self._next_turn(self._random.uniform(0.5, 1.0) * quiet_s)
                 continue
+            if self._unheard >= _UNHEARD_AFTER and len(self._brokers()) > 1:
+                self._unheard = 0
+                self._link.drop(up.connection, "no center answers at this broker")
+                await self._next_turn()
+                return
             self._say("hello", self._hello(up.session))
+            self._unheard += 1
             attempt += 1
             await self._next_turn(1.0 + full_jitter(attempt, *_HELLO_AGAIN_S, self._random))
         if self._up is up:

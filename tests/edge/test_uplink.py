@@ -435,6 +435,41 @@ async def _a_challenge_is_repeated(made: Stage) -> None:
     )
 
 
+def test_a_broker_without_a_center_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no hello is answered the worker goes on to the next broker, and is heard there."""
+    monkeypatch.setattr("edge.uplink._HELLO_AGAIN_S", (0.01, 0.05))
+
+    async def run(urls: list[str], heard: Heard) -> None:
+        clock = SystemClock()
+        outbox = Outbox(tmp_path / "outbox.db", clock)
+        desired = DesiredStore(tmp_path / "desired.db", clock)
+        lonely = Broker.parse(urls[0])
+        desired.remember("good_broker", f"{lonely.host}:{lonely.port}")
+        uplink = Uplink(
+            Identity(NAME, "instance", "boot"), list(map(Broker.parse, urls)), outbox, desired,
+            clock, reconnect_max_s=1.0, on_desired=lambda: None, report=lambda: Report([], []),
+        )  # fmt: skip
+        running = asyncio.create_task(uplink.run())
+        try:
+            await asyncio.to_thread(heard.wait, Received)
+        finally:
+            await uplink.finish(0.1)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            outbox.close()
+            desired.close()
+
+    with (
+        embedded() as without,
+        embedded() as served,
+        linked(served.url, subscribe=("fc/v1/up/+/#",)) as (_, heard),
+    ):
+        heard.wait(Up)
+        asyncio.run(run([without.url, served.url], heard))
+    assert heard.wait(Received).topic == topics.up(NAME, "hello")
+
+
 test_an_ack_that_never_comes = scenario(_an_ack_that_never_comes)
 test_nothing_before_the_welcome = scenario(_nothing_before_the_welcome)
 test_windows_and_acks = scenario(_windows_and_acks)
