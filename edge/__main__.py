@@ -58,6 +58,13 @@ def run(
     quota_mb: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}QUOTA_MB", help="Most that events take [256].")
     ] = None,
+    keep_acked_h: Annotated[
+        float | None,
+        typer.Option(
+            envvar=f"{_PREFIX}KEEP_ACKED_H",
+            help="Hours that acknowledged events are kept, for a restored center [24].",
+        ),
+    ] = None,
     reconnect_max_s: Annotated[
         float | None,
         typer.Option(
@@ -87,7 +94,8 @@ def run(
     given = {
         "worker": worker, "data": data, "broker": broker, "models": models,
         "recordings": recordings, "display": display, "shards": shards, "threads": threads,
-        "quota_mb": quota_mb, "reconnect_max_s": reconnect_max_s, "log_level": log_level,
+        "quota_mb": quota_mb, "keep_acked_h": keep_acked_h,
+        "reconnect_max_s": reconnect_max_s, "log_level": log_level,
     }  # fmt: skip
     _refuse_passwords(context, broker or [])
     try:

@@ -55,6 +55,7 @@ class Agent:
             config.data / "outbox.db",
             clock,
             quota_bytes=config.quota_mb * 1_000_000,
+            keep_acked_s=config.keep_acked_h * 3600,
             on_stored=self._on_stored,
         )
         self._resolved = Resolved((), (), ())

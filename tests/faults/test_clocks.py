@@ -1,6 +1,8 @@
 """Clocks that are wrong, and clocks that jump while a worker runs."""
 
 import time
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 import pytest
 from sqlalchemy import create_engine, select
@@ -13,13 +15,17 @@ DAY_MS = 86_400_000
 TOLERANCE_MS = 3_000
 
 
-def _corrected(house: House, worker: str) -> list[tuple[int, int, str]]:
-    """Corrected time, time of receipt, and whether the correction is certain, of each event."""
+def _times(house: House, worker: str) -> list[tuple[int, int, int, int, str]]:
+    """Epoch, raw and corrected time, time of receipt, and what the clock was, by number."""
     engine = create_engine(house.database_url)
     try:
         with engine.connect() as connection:
-            columns = select(events.c.at_ms, events.c.received_ms, events.c.clock)
-            rows = connection.execute(columns.where(events.c.worker == worker))
+            column = events.c
+            columns = select(
+                column.epoch, column.t_ms, column.at_ms, column.received_ms, column.clock
+            )
+            of_lane = columns.where(column.worker == worker, column.lane == "bulk")
+            rows = connection.execute(of_lane.order_by(column.epoch, column.seq))
             return [tuple(row) for row in rows]
     finally:
         engine.dispose()
@@ -36,8 +42,8 @@ def _corrected(house: House, worker: str) -> list[tuple[int, int, str]]:
 def test_a_wall_clock_that_is_wrong(
     house: House, name: str, at_start_ms: int, jump_ms: int
 ) -> None:
-    """I1, I2, I3: a clock that starts in 1970 or jumps loses and doubles nothing, and the center
-    shows when things happened by its own clock."""
+    """I1, I2, I3: a clock that starts in 1970 or jumps loses and doubles nothing; the center shows
+    when things happened by its own clock, in their order, and keeps the raw time."""
     worker = f"clock-{name}"
     with house.station(worker, burst=10, clock_offset_ms=at_start_ms) as station:
         station.online()
@@ -50,8 +56,17 @@ def test_a_wall_clock_that_is_wrong(
         assert verdict.clean, verdict
         assert verdict.given_up == {}
         assert verdict.stored == 2 * EVENTS
-        for at_ms, received_ms, clock in _corrected(house, worker):
-            assert abs(at_ms - received_ms) < TOLERANCE_MS or clock == "uncertain", (
-                at_ms - received_ms,
-                clock,
-            )
+        times = _times(house, worker)
+        wrong_ms = {at_start_ms, at_start_ms + jump_ms}
+        for _, raw_ms, at_ms, received_ms, clock in times:
+            assert abs(at_ms - received_ms) < TOLERANCE_MS
+            off_ms = raw_ms - at_ms
+            assert any(abs(off_ms - wrong) < TOLERANCE_MS for wrong in wrong_ms), "raw is kept"
+            assert clock == ("corrected" if abs(off_ms) > TOLERANCE_MS else "")
+        assert {clock for *_, clock in times} == {
+            "corrected" if wrong else "" for wrong in wrong_ms
+        }
+        for _, of_epoch in groupby(times, key=itemgetter(0)):
+            corrected = [at_ms for _, _, at_ms, _, _ in of_epoch]
+            fallen = [a - b for a, b in pairwise(corrected) if a > b]
+            assert max(fallen, default=0) < TOLERANCE_MS, "order holds, whatever the clock did"
