@@ -130,9 +130,9 @@ def _close(
     undrained: bool,
 ) -> int:
     """Declare what is missing in a lane; how many gaps it has then."""
-    gaps = dict(declared)
+    gaps = _apart(declared)
     position = state.acked
-    spans = sorted((first, last) for first, (last, _) in declared.items())
+    spans = sorted((first, last) for first, (last, _) in gaps.items())
     for first, last in spans:
         fresh.execute("DELETE FROM events WHERE lane = ? AND seq BETWEEN ? AND ?",
                       (state.number, first, last))  # fmt: skip
@@ -146,6 +146,17 @@ def _close(
         crc = tables.seal_gap(state.seed, first, last, why)
         fresh.execute(tables.INSERT_GAP, (state.number, first, last, why, crc))
     return len(gaps)
+
+
+def _apart(declared: dict[int, tuple[int, str]]) -> dict[int, tuple[int, str]]:
+    """The same gaps without overlaps: old copies of rows lie under newer, larger ones."""
+    gaps: dict[int, tuple[int, str]] = {}
+    position = 0
+    for first, (last, why) in sorted(declared.items()):
+        if last > position:
+            gaps[max(first, position + 1)] = (last, why)
+            position = last
+    return gaps
 
 
 def _merged(

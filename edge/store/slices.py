@@ -69,7 +69,10 @@ def slice_of(
 
 
 def _declared(reader: sqlite3.Connection, number: int, after: int) -> tuple[int, list[Gap]]:
-    """The gaps on disk that follow `after` without a break, and the number they reach."""
+    """The gaps on disk that follow `after` without a break, and the number they reach.
+
+    Files of earlier versions may have gaps inside others: those say nothing new.
+    """
     gaps: list[Gap] = []
     position = after
     for first, last, why in reader.execute(
@@ -78,6 +81,8 @@ def _declared(reader: sqlite3.Connection, number: int, after: int) -> tuple[int,
     ):
         if first > position + 1:
             break
+        if last <= position:
+            continue
         gaps.append(Gap(first=position + 1, last=last, why=why))
         position = last
     return position, gaps

@@ -394,15 +394,29 @@ class Transaction:
                 log.error("outbox full: shed %d %s events %d..%d", rows, lane, first, last)
 
     def _declare(self, state: LaneState, first: int, last: int, why: str) -> None:
-        """Record declared loss, joined to the gap that ends just before it."""
-        before = self._db.execute(
-            "SELECT first FROM gaps WHERE lane = ? AND first < ? AND last = ? AND why = ?"
-            " ORDER BY first DESC LIMIT 1",
-            (state.number, first, first - 1, why),
-        ).fetchone()
-        begin = before[0] if before else first
-        crc = tables.seal_gap(state.seed, begin, last, why)
-        self._db.execute(tables.INSERT_GAP, (state.number, begin, last, why, crc))
+        """Record declared loss: gaps inside it give way to it, those of its cause join it.
+
+        So the gaps of a lane never overlap, and no number is told twice.
+        """
+        touching = []
+        for gap in self._db.execute(
+            "SELECT first, last, why FROM gaps WHERE lane = ? AND first <= ? ORDER BY first DESC",
+            (state.number, last + 1),
+        ):
+            if gap[1] < first - 1:
+                break
+            touching.append(gap)
+        same = [(first, last), *((low, high) for low, high, cause in touching if cause == why)]
+        begin, end = min(low for low, _ in same), max(high for _, high in same)
+        gaps = [(begin, end, why)]
+        for low, high, cause in touching:
+            self._db.execute("DELETE FROM gaps WHERE lane = ? AND first = ?", (state.number, low))
+            if cause != why:
+                gaps += [(low, min(high, begin - 1), cause), (max(low, end + 1), high, cause)]
+        for low, high, cause in gaps:
+            if low <= high:
+                crc = tables.seal_gap(state.seed, low, high, cause)
+                self._db.execute(tables.INSERT_GAP, (state.number, low, high, cause, crc))
 
     def _note_shed(self, state: LaneState, first: int, last: int, size_bytes: int) -> None:
         """The ledger of what was given up, for people."""
