@@ -37,6 +37,8 @@ class LaneState:
     """The highest watermark ever heard: what is missing below was forgotten, not damaged."""
     told_ms: int = 0
     """When the center last acknowledged, wall time."""
+    told_turn: int = 0
+    """In which turn since this process began it did; 0 for what an earlier one heard."""
     saved: int = 0
     """The watermark as it lies on disk."""
     open_from: int = 0
@@ -66,6 +68,7 @@ class Lanes:
         self._all: dict[tuple[int, Lane], LaneState] = {}
         self._undrained: dict[Lane, dict[int, LaneState]] = {lane: {} for lane in LANES}
         self._unsaved: dict[int, LaneState] = {}
+        self._turn = 0
         self.unsaved_numbers = 0
         """How many numbers were acknowledged since the watermarks were last written."""
 
@@ -97,6 +100,7 @@ class Lanes:
                 if was is not None and was.told:
                     state.acked = min(was.acked, state.high)
                     state.told, state.told_ms = was.told, was.told_ms
+                    state.told_turn = was.told_turn
                 self.put(state)
                 self._mark(state)
 
@@ -135,7 +139,9 @@ class Lanes:
 
     def outdated(self, now_ms: int) -> list[LaneState]:
         """Drained lanes that need not be remembered any more."""
-        drained = [s for s in reversed(self.ordered()) if s.on_disk and s.acked >= s.high]
+        with self.lock:
+            states = sorted(self._all.values(), key=_heard, reverse=True)
+        drained = [s for s in states if s.on_disk and s.acked >= s.high]
         return drained[KEEP_DRAINED:] + [
             s for s in drained[:KEEP_DRAINED]
             if _PLAUSIBLE_MS < s.told_ms < now_ms - KEEP_DRAINED_MS
@@ -156,6 +162,8 @@ class Lanes:
             state.acked = min(seq, state.high)
             state.told = max(state.told, state.acked)
             state.told_ms = now_ms
+            self._turn += 1
+            state.told_turn = self._turn
             self.unsaved_numbers += before - state.pending
             self._sort(state)
             self._mark(state)
@@ -198,20 +206,28 @@ class Lanes:
     def held(self) -> tuple[list[Held], int]:
         """Undrained epochs, oldest first, and how many there are beyond `MAX_EPOCHS`."""
         with self.lock:
+            count = sum(len(undrained) for undrained in self._undrained.values())
+            return self.held_from(0, MAX_EPOCHS), max(0, count - MAX_EPOCHS)
+
+    def held_from(self, offset: int, limit: int) -> list[Held]:
+        """Undrained epochs, oldest first, without the first `offset`."""
+        with self.lock:
             states = sorted((s for lane in LANES for s in self._undrained[lane].values()),
                             key=_number)  # fmt: skip
-            held = [
+            return [
                 Held(epoch=s.epoch, lane=s.lane, low=s.acked + 1, high=s.high)
-                for s in states[:MAX_EPOCHS]
+                for s in states[offset : offset + limit]
             ]
-        return held, max(0, len(states) - MAX_EPOCHS)
 
     def drained(self, offset: int, limit: int, now_ms: int) -> list[Held]:
-        """Drained lanes that are remembered, newest first."""
+        """Drained lanes that are remembered, those first that were acknowledged last.
+
+        The newest epochs drain first, so what a center forgot when it was restored may well be old.
+        """
         outdated = {state.number for state in self.outdated(now_ms)}
         with self.lock:
             states = [
-                s for s in reversed(self.ordered())
+                s for s in sorted(self._all.values(), key=_heard, reverse=True)
                 if 0 < s.high <= s.acked and s.number not in outdated
             ]  # fmt: skip
             return [
@@ -234,6 +250,10 @@ class Lanes:
 
 def _number(state: LaneState) -> int:
     return state.number
+
+
+def _heard(state: LaneState) -> tuple[int, int, int]:
+    return state.told_turn, state.told_ms, state.number
 
 
 def open_end(last: int) -> bool:

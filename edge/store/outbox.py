@@ -107,8 +107,12 @@ class Outbox:
         """Undrained epochs, oldest first, and how many there are beyond the first `MAX_EPOCHS`."""
         return self._lanes.held()
 
+    def held_from(self, offset: int, limit: int) -> list[Held]:
+        """Undrained epochs, oldest first, without the first `offset`; at most `limit`."""
+        return self._lanes.held_from(offset, limit)
+
     def drained(self, offset: int = 0, limit: int = 32) -> list[Held]:
-        """Drained lanes of the last 90 days, newest first; `low` is `high` + 1."""
+        """Drained lanes of the last 90 days, last acknowledged first; `low` is `high` + 1."""
         return self._lanes.drained(offset, limit, self._clock.wall_ms())
 
     def undrained(self, lane: Lane) -> list[tuple[int, int, int]]:

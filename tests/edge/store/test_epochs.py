@@ -118,6 +118,37 @@ def test_a_restored_center_gets_again_what_is_still_there(make: Make) -> None:
     assert last.undrained("bulk") == [(epoch, 6, 10)]
 
 
+def test_the_evidence_for_a_restored_center_is_what_it_acknowledged_last(make: Make) -> None:
+    """I1: the oldest epochs drain last, and are named first, also by the next life."""
+    clock = SteppedClock()
+    outbox = make(clock=clock)
+    epochs = []
+    for number in range(4):
+        epochs.append(stored(outbox, event(number))[0].epoch)
+        outbox.renew_epoch()
+    for index in (1, 3, 2, 0):
+        outbox.acked(epochs[index], "bulk", 1)
+        clock.step(1)
+    assert [epochs.index(h.epoch) for h in outbox.drained()] == [0, 2, 3, 1]
+    assert [epochs.index(h.epoch) for h in outbox.drained(1, 2)] == [2, 3]
+    outbox.close()
+    again = make(clock=clock)
+    assert [epochs.index(h.epoch) for h in again.drained()] == [0, 2, 3, 1]
+
+
+def test_held_epochs_are_told_in_pages(make: Make) -> None:
+    """I1: what does not fit into one hello can be told after it, oldest first."""
+    outbox = make()
+    epochs = []
+    for number in range(35):
+        epochs.append(stored(outbox, event(number))[0].epoch)
+        outbox.renew_epoch()
+    held, more = outbox.held()
+    assert ([h.epoch for h in held], more) == (epochs[:32], 3)
+    assert [h.epoch for h in outbox.held_from(32, 100)] == epochs[32:]
+    assert [(h.epoch, h.low, h.high) for h in outbox.held_from(33, 1)] == [(epochs[33], 1, 1)]
+
+
 def test_drained_lanes_are_remembered_for_90_days(make: Make) -> None:
     """I8: then they go, with what is left of them; one of a clock that was never set stays."""
     clock = SteppedClock(wall_ms=1000)
