@@ -22,6 +22,8 @@ class Sent:
     name: str
     epoch: int
     lane: Lane
+    after: int
+    """What was sent before it; up to `first` there are gaps."""
     first: int
     last: int
     wire_bytes: int
@@ -34,6 +36,7 @@ class Next:
 
     epoch: int
     lane: Lane
+    after: int
     part: Slice
     backfill: bool
 
@@ -50,6 +53,8 @@ class Lanes:
     )
     _halved: dict[Place, tuple[int, int]] = field(default_factory=dict)
     """Up to which number batches hold at most so many events: one there could not be read."""
+    _gaps_alone: set[Place] = field(default_factory=set)
+    """Where an event was refused together with gaps: these are tried by themselves first."""
 
     def next(self, outbox: Outbox, lane: Lane, max_bytes: int, *, credit: bool) -> Next | None:
         """The next batch of a lane; None if there is none, or none without `credit`."""
@@ -68,7 +73,9 @@ class Lanes:
             if late and part.first <= late_until < part.last:
                 kept = part.events[: late_until - part.first + 1]
                 part = Slice(part.first, kept, part.gaps)
-            return Next(epoch, lane, part, late)
+            if place in self._gaps_alone and part.gaps:
+                part = Slice(part.first, (), part.gaps)
+            return Next(epoch, lane, after, part, late)
         return None
 
     def _most(self, place: Place, after: int) -> int:
@@ -82,6 +89,7 @@ class Lanes:
     def note(self, sent: Sent) -> None:
         """A batch was handed over."""
         self.sent[sent.epoch, sent.lane] = sent.last
+        self._gaps_alone.discard((sent.epoch, sent.lane))
         self.in_flight[sent.lane].append(sent)
 
     def answered(self, epoch: int, lane: Lane, seq: int) -> list[Sent]:
@@ -114,9 +122,12 @@ class Lanes:
                 count = one.last - one.first + 1
                 if count < 1:  # gaps alone: nothing to halve, it comes again in its time
                     return None
-                self.again_from(one.epoch, one.lane, one.first - 1)
-                if count == 1:
+                self.again_from(one.epoch, one.lane, one.after)
+                if count == 1 and one.first == one.after + 1:
                     return one
+                if count == 1:
+                    self._gaps_alone.add((one.epoch, one.lane))
+                    return None
                 self._halved[one.epoch, one.lane] = (one.last, count // 2)
         return None
 

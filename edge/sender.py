@@ -212,6 +212,7 @@ class Sender:
                 batch_name(payload),
                 following.epoch,
                 lane,
+                following.after,
                 part.first,
                 part.last,
                 len(payload),

@@ -13,7 +13,7 @@ import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import msgspec
@@ -27,7 +27,7 @@ from edge.store.desired import DesiredError, DesiredStore
 from edge.store.outbox import Outbox, Stored
 from wire import codec, topics
 from wire.backoff import full_jitter
-from wire.events import LANES, Ack, Refused, Rewind
+from wire.events import LANES, Ack, Refused, Rewind, Watermark
 from wire.link import Broker, Down, Link, LinkEvent, Received, Up
 from wire.messages import (
     MAX_EPOCHS,
@@ -61,7 +61,7 @@ _UNHEARD_AFTER = 3
 _HELLO_NOT_BEFORE_S = 5.0
 """Between two hellos that evidence of a restored center asks for."""
 _INBOX = 1000
-_MAX_DRAINED = 4096
+_MAX_LANES = 4096
 _AT_ONCE = 3
 """Denials of a connection after which a hello is repeated at once, should the center ask for it."""
 _EVIDENCE = 4
@@ -98,8 +98,10 @@ class _Session:
     heartbeat_s: float
     sender: Sender
     has_beaten: bool = False
-    untold: list[Held] | None = None
-    """Drained lanes that a center of a new generation is still to be told of; None: it is not."""
+    telling: list[Held] | None = None
+    """Lanes that a center of a new generation is being told of; None: it need not be told."""
+    untold: list[Held] = field(default_factory=list)
+    """Those that it is to be told of next."""
 
 
 async def _no_calls(call: Rpc) -> Rsp | None:
@@ -309,7 +311,7 @@ class Uplink:
         for mark in welcome.watermarks:
             session.sender.settled(mark)
         session.sender.credited(welcome.credit_s)
-        self._tell_drained(session, up, welcome.generation)
+        self._tell_lanes(session, up, welcome)
         self._take_brokers(welcome.brokers)
         self._stored.set()
         self._changed.set()
@@ -330,19 +332,33 @@ class Uplink:
         self._turn(up, session)
         return session
 
-    def _tell_drained(self, session: _Session, up: Up, generation: int) -> None:
-        """A center whose generation is new may lack what an earlier one had: name it all."""
-        if session.untold is None:
-            if self._desired.fact(_TOLD) == str(generation):
+    def _tell_lanes(self, session: _Session, up: Up, welcome: Welcome) -> None:
+        """A center whose generation is new may lack what an earlier one had: name every lane.
+
+        A hello names some; the welcome that answers it settles these, and the next are told.
+        """
+        if session.telling is None:
+            if self._desired.fact(_TOLD) == str(welcome.generation):
                 return
-            session.untold = self._outbox.drained(0, _MAX_DRAINED)
-        if session.untold:
-            now, session.untold = session.untold[:MAX_EPOCHS], session.untold[MAX_EPOCHS:]
-            hello = self._hello(up.session)
-            self._say("hello", msgspec.structs.replace(hello, epochs=now, epochs_more=0))
+            session.telling = []
+            beyond_hello = self._outbox.held_from(MAX_EPOCHS, _MAX_LANES)
+            session.untold = beyond_hello + self._outbox.drained(0, _MAX_LANES)
+        answered = {(mark.epoch, mark.lane) for mark in welcome.watermarks}
+        if not {(held.epoch, held.lane) for held in session.telling} <= answered:
             return
-        session.untold = None
-        self._remember(_TOLD, str(generation))
+        session.telling, session.untold = session.untold[:MAX_EPOCHS], session.untold[MAX_EPOCHS:]
+        if session.telling:
+            self._tell_again(session, up)
+            return
+        session.telling = None
+        self._remember(_TOLD, str(welcome.generation))
+
+    def _tell_again(self, session: _Session, up: Up) -> None:
+        """Name the lanes that are being told of; a hello or its welcome may get lost."""
+        if session.telling:
+            hello = self._hello(up.session)
+            told = msgspec.structs.replace(hello, epochs=session.telling, epochs_more=0)
+            self._say("hello", told)
 
     def _take_brokers(self, urls: Iterable[str]) -> None:
         """Where else this center can be met; kept for the next start. Nothing said: no change."""
@@ -395,19 +411,30 @@ class Uplink:
                     sender.credited(credit_s)
             case Rewind(watermark=mark):
                 if not sender.rewound(mark):
-                    self._hello_again(up)
+                    self._hello_again(up, mark)
             case Refused():
                 sender.refused(message)
             case Credit(credit_s=credit_s):
                 sender.credited(credit_s)
         self._stored.set()
 
-    def _hello_again(self, up: Up) -> None:
-        """Something is known that the center should know: a late message, or it was restored."""
+    def _hello_again(self, up: Up, mark: Watermark) -> None:
+        """A rewind below what was acknowledged: a late message, or the center was restored.
+
+        The welcome to a hello that names the lane will tell.
+        """
         now_s = self._clock.monotonic_s()
-        if now_s >= self._hello_not_before_s:
-            self._hello_not_before_s = now_s + _HELLO_NOT_BEFORE_S
-            self._say("hello", self._hello(up.session))
+        if now_s < self._hello_not_before_s:
+            return
+        self._hello_not_before_s = now_s + _HELLO_NOT_BEFORE_S
+        hello = self._hello(up.session)
+        others = [one for one in hello.epochs if (one.epoch, one.lane) != (mark.epoch, mark.lane)]
+        known = self._outbox.watermarks().get((mark.epoch, mark.lane), 0)
+        undrained = self._outbox.undrained(mark.lane)
+        high = next((high for epoch, _, high in undrained if epoch == mark.epoch), known)
+        lane = Held(epoch=mark.epoch, lane=mark.lane, low=known + 1, high=high)
+        epochs = [lane, *others][:MAX_EPOCHS]
+        self._say("hello", msgspec.structs.replace(hello, epochs=epochs))
 
     def _call(self, call: Rpc) -> None:
         if len(self._calls) >= _CALLS:
@@ -493,6 +520,8 @@ class Uplink:
             session.has_beaten = True
             await self._next_turn(self._random.uniform(0.5, 1.0) * min(3.0, session.heartbeat_s))
             return
+        if self._up is not None:
+            self._tell_again(session, self._up)
         epoch, high = self._outbox.high()
         report = self._report()
         self._say(

@@ -382,6 +382,87 @@ async def _a_lower_welcome_is_obeyed(made: Stage) -> None:
     )
 
 
+async def _every_lane_is_told(made: Stage) -> None:
+    """I1: a center of a new generation hears of every lane, also if a hello is lost."""
+    for _ in range(40):
+        made.outbox.renew_epoch()
+        await made.append(1)
+    hello = await made.hello()
+    made.say(
+        Welcome(
+            session=hello.session, fence=5, generation=9, watermarks=[], heartbeat_s=0.2, window=1
+        )
+    )  # fmt: skip
+    rest = {held.epoch for held in made.outbox.held_from(32, 100)}
+    assert len(rest) == 8
+
+    def telling() -> list[Hello]:
+        return [
+            message
+            for message in made.told()
+            if isinstance(message, Hello) and {held.epoch for held in message.epochs} == rest
+        ]
+
+    await made.until(lambda: len(telling()) >= 2, "they are told, and told again with a beat")
+    assert made.desired.fact("told_generation") is None
+    marks = [mark_of("bulk", epoch, 0) for epoch in rest]
+    made.say(
+        Welcome(
+            session=hello.session, fence=5, generation=9, watermarks=marks, heartbeat_s=0.2,
+            window=1,
+        )
+    )  # fmt: skip
+    await made.until(lambda: made.desired.fact("told_generation") == "9", "all was told")
+
+
+async def _a_rewound_lane_is_named_first(made: Stage) -> None:
+    """I1: among more lanes than a hello holds, that which a restored center lacks is named."""
+    for _ in range(40):
+        made.outbox.renew_epoch()
+        await made.append(3)
+    hello = await made.welcome(window=1)
+    await made.until(made.batches, "a batch of the newest")
+    newest = made.batches()[0].epoch
+    made.say(Ack(session=hello.session, watermark=mark_of("bulk", newest, 2)))
+    await made.until(lambda: made.outbox.watermarks()[newest, "bulk"] == 2, "partly acknowledged")
+    hellos = made.hellos()
+    made.say(Rewind(session=hello.session, watermark=mark_of("bulk", newest, 1)))
+    await made.until(lambda: made.hellos() > hellos, "a hello")
+    first = (await made.hello()).epochs[0]
+    assert (first.epoch, first.low, first.high) == (newest, 3, 3)
+
+
+async def _gaps_that_are_refused_cost_no_event(made: Stage) -> None:
+    """I1: where an event is refused together with gaps, these are tried alone before it goes."""
+    await made.append(3)
+    (epoch, _, _) = made.outbox.undrained("bulk")[0]
+    made.outbox.refuse(epoch, "bulk", 1)
+    made.outbox.refuse(epoch, "bulk", 2)
+    hello = await made.welcome()
+    answered = 0
+
+    def play() -> bool:
+        nonlocal answered
+        for message in made.heard.all(Received)[answered:]:
+            answered += 1
+            topic = topics.parse(message.topic)
+            assert isinstance(topic, topics.UpTopic)
+            said = codec.decode_up(topic, message.payload)
+            if not isinstance(said, Batch):
+                continue
+            if said.gaps and said.events:
+                name = batch_name(message.payload)
+                made.say(Refused(session=hello.session, batch=name, reason="no gaps beside events"))
+            else:
+                last = said.first + len(said.events) - 1
+                made.say(Ack(session=hello.session, watermark=mark_of("bulk", epoch, last)))
+        return made.outbox.pending()["bulk"] == 0
+
+    await made.until(play, "gaps alone, then the event")
+    assert any(batch.first == 3 and len(batch.events) == 1 for batch in made.batches())
+    assert {gap.last for batch in made.batches() for gap in batch.gaps} == {2}
+
+
 async def _a_watermark_above_is_a_new_epoch(made: Stage) -> None:
     """I2: numbers that the center knows and this process never gave out are not used."""
     await made.append(2)
@@ -481,6 +562,9 @@ test_the_newest_open_alarm_goes_ahead = scenario(_the_newest_open_alarm_goes_ahe
 test_a_refused_batch_is_halved = scenario(_a_refused_batch_is_halved)
 test_a_lower_welcome_is_obeyed = scenario(_a_lower_welcome_is_obeyed)
 test_a_watermark_above_is_a_new_epoch = scenario(_a_watermark_above_is_a_new_epoch)
+test_every_lane_is_told = scenario(_every_lane_is_told)
+test_a_rewound_lane_is_named_first = scenario(_a_rewound_lane_is_named_first)
+test_gaps_that_are_refused_cost_no_event = scenario(_gaps_that_are_refused_cost_no_event)
 test_only_news_of_items_is_told = scenario(_only_news_of_items_is_told)
 test_a_call_is_answered = scenario(_a_call_is_answered)
 test_a_challenge_is_repeated = scenario(_a_challenge_is_repeated)

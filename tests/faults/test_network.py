@@ -41,6 +41,38 @@ def test_messages_are_spoilt(house: House, name: str, chances: dict[str, float])
         _settled(house, station, EVENTS)
 
 
+def test_a_document_in_parts_over_a_spoilt_line(house: House) -> None:
+    """I5: a document of several messages, of which some are lost, doubled and overtaken, arrives
+    whole or not at all, and arrives."""
+    name = "net-parts"
+    place = {"station": f"{name}-station"}
+    with house.station(name, start=False) as station:
+        stream = {"main": {"url": "rtsp://camera.example/main"}}
+        camera = {"name": "bay", **place}
+        house.center.put({"kind": "Camera", "metadata": camera, "spec": {"streams": stream}})
+        circle = [[0.5 + n / 10_000, 0.25 + n % 7 / 10] for n in range(60)]
+        for number in range(24):
+            zones = {f"zone-{n}": circle for n in range(16)}
+            spec = {
+                "camera": "bay", "model": {"name": "forecourt-nano"}, "zones": zones,
+                "rules": [{"name": "r", "when": {"class": "car", "in": "zone-1"}, "for": "3s"}],
+            }  # fmt: skip
+            house.center.put(
+                {"kind": "Task", "metadata": {"name": f"t-{number}", **place}, "spec": spec}
+            )
+        station.network.up.rule = proxy.dice(5, drop=0.1, twice=0.2, late=0.2)
+        station.network.down.rule = proxy.dice(6, drop=0.1, twice=0.2, late=0.2)
+        station.start()
+
+        def runs() -> bool:
+            found = [house.center.task(place["station"], f"t-{number}") for number in range(24)]
+            return all(task["state"] == "Running" for task in found)
+
+        wait_for(runs, 50, "every task runs", 0.2)
+        parts, _ = station.network.down.topics[f"fc/v1/dn/{name}/desired"]
+        assert parts >= 2
+
+
 def test_a_slow_and_distant_line(house: House) -> None:
     """I1, I2, I3: 300 ms each way at 128 kbit/s only take longer."""
     with house.station("net-slow", burst=10, ack_within_s=15.0) as station:
