@@ -6,7 +6,7 @@ stored already, transactions and answers (ingest).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -40,7 +40,15 @@ class _Fitting(Event, frozen=True, kw_only=True, gc=False):
     incident: _Word | None = None
 
 
+class _Known(_Fitting, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """An event of whose fields all are known, so that whoever can read it can show it."""
+
+
 _FITTING = msgspec.json.Decoder(_Fitting)
+_KNOWN = msgspec.json.Decoder(_Known)
+_ANY = msgspec.json.Decoder()
+MAX_DEPTH = 50
+"""Lists and objects in each other that an event holds: what shows it must not run out of stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ def row(
     """
     if len(body) > MAX_EVENT_BYTES:
         raise ValueError(f"{len(body)} bytes; an event holds at most {MAX_EVENT_BYTES}")
-    event = _FITTING.decode(body)
+    event = _decoded(body)
     if b"\\u0000" in body and "\0" in "".join(
         (event.kind, event.camera, event.task, event.rule, event.severity, event.incident or "")
     ):
@@ -131,3 +139,29 @@ def row(
         batch.backfill,
         body,
     )
+
+
+def _decoded(body: bytes) -> Event:
+    """The event, which everybody can show who finds it stored.
+
+    What is skipped while it is read is read when it is shown, and may be no value of ours: a number
+    beyond all numbers. Only who says more than we know pays for looking at it.
+    """
+    try:
+        return _KNOWN.decode(body)
+    except msgspec.ValidationError:
+        event = _FITTING.decode(body)
+    try:
+        whole = _ANY.decode(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if _is_deeper(whole, MAX_DEPTH):
+        raise ValueError(f"it is nested too deeply; an event holds at most {MAX_DEPTH} levels")
+    return event
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(_is_deeper(one, most - 1) for one in inner)

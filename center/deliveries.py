@@ -44,6 +44,8 @@ class Claimed:
     since_ms: int
     name: str
     body: bytes
+    flaw: str = ""
+    """Why there is nothing to post; empty: there is."""
 
     @property
     def key(self) -> tuple[int, str]:
@@ -121,9 +123,9 @@ def claim(
     )
     claimed = []
     for row in found:
-        post, body = _body(connection, row.notification, page_within_ms)
+        post, body, flaw = _body(connection, row.notification, page_within_ms)
         attempt = row.attempts + 1
-        claimed.append(Claimed(row.notification, webhook, attempt, row.since_ms, post, body))
+        claimed.append(Claimed(row.notification, webhook, attempt, row.since_ms, post, body, flaw))
     return claimed
 
 
@@ -131,25 +133,27 @@ def _due(now_ms: int) -> ColumnElement[bool]:
     return and_(_WAITING, deliveries.c.next_ms <= now_ms, deliveries.c.lease_ms <= now_ms)
 
 
-def _body(connection: Connection, notification: int, page_within_ms: int) -> tuple[str, bytes]:
-    """The name and the body of a post."""
+def _body(connection: Connection, notification: int, page_within_ms: int) -> tuple[str, bytes, str]:
+    """The name and the body of a post, and why there is none: one bad alarm must stop no other."""
     note = connection.execute(select(notifications).where(notifications.c.id == notification)).one()
     place = and_(*(events_table.c[column] == getattr(note, column) for column in events.KEY))
     event = connection.execute(select(events_table).where(place)).first()
     post = name(note.worker, note.epoch, note.lane, note.seq)
-    return post, msgspec.json.encode(
-        {
-            "id": post,
-            "late": note.received_ms - note.at_ms > page_within_ms,
-            "station": note.station,
-            "worker": note.worker,
-            "incident": note.incident,
-            "severity": note.severity,
-            "at_ms": note.at_ms,
-            "received_ms": note.received_ms,
-            "event": None if event is None else events.shown(event),
-        }
-    )
+    said = {
+        "id": post,
+        "late": note.received_ms - note.at_ms > page_within_ms,
+        "station": note.station,
+        "worker": note.worker,
+        "incident": note.incident,
+        "severity": note.severity,
+        "at_ms": note.at_ms,
+        "received_ms": note.received_ms,
+    }
+    try:
+        shown = None if event is None else events.shown(event)
+        return post, msgspec.json.encode({**said, "event": shown}), ""
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        return post, b"", f"no post can be made of the alarm: {error}"
 
 
 def settle(

@@ -219,9 +219,8 @@ def last_id(connection: Connection) -> int:
 
 def shown(found: Row[Any]) -> dict[str, Any]:
     """An event ready for JSON: everything that the edge wrote, and how it was stored."""
-    event: dict[str, Any] = msgspec.json.decode(found.body)
     return {
-        **event,
+        **_written(found),
         "id": found.id,
         "worker": found.worker,
         "station": found.station,
@@ -233,3 +232,15 @@ def shown(found: Row[Any]) -> dict[str, Any]:
         "received_ms": found.received_ms,
         "backfill": found.backfill,
     }
+
+
+def _written(found: Row[Any]) -> dict[str, Any]:
+    """What the edge wrote; the columns, where an earlier version stored what cannot be read."""
+    try:
+        event: dict[str, Any] = msgspec.json.decode(found.body)
+    except (ValueError, RecursionError):
+        return {"kind": "unreadable"} | {name: getattr(found, name) for name in _SHOWN_COLUMNS}
+    return event
+
+
+_SHOWN_COLUMNS = ("camera", "task", "rule", "severity", "phase", "incident", "t_ms")

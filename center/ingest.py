@@ -98,8 +98,8 @@ class Turn:
     def close(self) -> None:
         """Write down the events, what is to be told, and how far each lane has come."""
         events.store(self.connection, self._rows)
-        begun = [row for row in self._rows if row.lane == "alarm" and row.phase in (None, "start")]
-        alarms = list(map(msgspec.structs.asdict, begun))
+        news = [row for row in self._rows if row.lane == "alarm" and row.phase != "end"]
+        alarms = list(map(msgspec.structs.asdict, news))
         notify.enqueue(self.connection, alarms, self.now_ms)
         ledger.advance(self.connection, self._moved, self.now_ms)
 

@@ -180,6 +180,8 @@ class Notifier(threading.Thread):
 
 def post(client: httpx.Client, webhook: Webhook, claimed: Claimed, clock: Clock) -> Outcome:
     """Post an alarm to a webhook, once. What the answer says beyond its status does not matter."""
+    if claimed.flaw:
+        return Outcome(claimed, claimed.flaw, for_good=True)
     timestamp = str(clock.now_ms() // 1000)
     headers = {
         "Content-Type": "application/json",

@@ -32,6 +32,7 @@ def enqueue(connection: Connection, rows: list[dict[str, Any]], now_ms: int) -> 
 
     It is part of the transaction that stores the events: what is stored is told, too.
     """
+    told: set[tuple[str, str]] = set()
     new = [
         {
             "worker": row["worker"],
@@ -47,9 +48,27 @@ def enqueue(connection: Connection, rows: list[dict[str, Any]], now_ms: int) -> 
             "look_ms": now_ms + _LOOK_AGAIN_MS * (now_ms - row["at_ms"] > _OLD_MS),
         }
         for row in rows
-        if row["lane"] == "alarm" and row["phase"] in (None, "start")
+        if _is_news(row, told)
     ]
     db.insert_new(connection, notifications, new, ())
+
+
+def _is_news(row: dict[str, Any], told: set[tuple[str, str]]) -> bool:
+    """Whether a row may be the first of its alarm; `told` are the incidents of those before it.
+
+    An update is, where the start was shed or refused.
+    """
+    if row["lane"] != "alarm" or row["phase"] == "end":
+        return False
+    if row["phase"] is None:
+        return True
+    if not row["incident"]:
+        return bool(row["phase"] == "start")
+    incident = (row["worker"], row["incident"])
+    if incident in told:
+        return False
+    told.add(incident)
+    return True
 
 
 # --- deciding ----------------------------------------------------------------------------------

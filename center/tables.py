@@ -362,7 +362,7 @@ notifications = Table(
     Column("lane", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("station", Text, nullable=False),
-    Column("incident", Text, comment="of a start; none: a moment"),
+    Column("incident", Text, comment="none: a moment"),
     Column("severity", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False, comment="when it became true, corrected"),
     Column("received_ms", BigInteger, nullable=False, comment="by the center's clock"),

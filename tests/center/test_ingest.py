@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from center import check, events
 from center.batches import leaves_hole, reached
@@ -32,6 +32,9 @@ from wire.events import (
     encode_event,
 )
 from wire.messages import Clock, Deny, Welcome
+
+POISON = encode_event(crossing(2))[:-1] + b',"later":1e400}'
+"""Who reads only what is known of it skips the number, and who reads all of it cannot."""
 
 
 @pytest.fixture
@@ -130,8 +133,22 @@ def test_a_declared_gap_closes_a_hole(center: Rig, voice: Voice) -> None:
         encode_event(crossing(t_ms=2**60)),
         encode_event(crossing(camera="c" * 300)),
         encode_event(crossing(rule="a\0b")),
+        POISON,
+        POISON.replace(b"1e400", b"9" * 5000),
+        POISON.replace(b"1e400", b"[" * 900 + b"]" * 900),
     ],
-    ids=["type", "missing", "list", "oversized", "time", "long-word", "nul"],
+    ids=[
+        "type",
+        "missing",
+        "list",
+        "oversized",
+        "time",
+        "long-word",
+        "nul",
+        "float",
+        "int",
+        "deep",
+    ],
 )
 def test_a_bad_event_does_not_spoil_its_neighbours(center: Rig, voice: Voice, bad: bytes) -> None:
     """A single bad event becomes a gap `refused` and a dead letter; the lane goes on."""
@@ -145,6 +162,26 @@ def test_a_bad_event_does_not_spoil_its_neighbours(center: Rig, voice: Voice, ba
     assert (letter.seq, letter.lane) == (2, "bulk")
     assert letter.body == bad[: 64 * 1024]
     assert sound(center)
+
+
+def test_fields_that_nobody_knows_are_shown(center: Rig, voice: Voice) -> None:
+    """What a later version says is stored and shown as it was written."""
+    later = POISON.replace(b"1e400", b'{"depth":[1,2.5,null]}')
+    assert center.hear("w1", "ev/bulk", voice.batch(1, [later])) == [ack(1)]
+    with center.database.reading() as connection:
+        (found,) = events.search(connection, events.Filter())
+    assert found["later"] == {"depth": [1, 2.5, None]}
+
+
+def test_bytes_that_cannot_be_read_are_shown_by_their_columns(center: Rig, voice: Voice) -> None:
+    """What an earlier version took must not hide the others."""
+    center.hear("w1", "ev/bulk", voice.batch(1, crossings(2)))
+    with center.database.transaction() as connection:
+        connection.execute(update(events_table).where(events_table.c.seq == 1).values(body=POISON))
+    with center.database.reading() as connection:
+        poison, sane = events.search(connection, events.Filter(), "asc")
+    assert (poison["kind"], poison["camera"], poison["seq"]) == ("unreadable", "c1", 1)
+    assert (sane["kind"], sane["seq"]) == ("crossing", 2)
 
 
 def test_one_number_with_two_bodies(center: Rig, voice: Voice) -> None:

@@ -13,9 +13,9 @@ from typing import Any, cast
 import httpx
 import msgspec
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
-from center import notify
+from center import events, notify
 from center.notifier import Notifier
 from center.notify import decide
 from center.tables import deliveries
@@ -23,7 +23,7 @@ from tests.parts.centers import Rig, furnish
 from tests.parts.receivers import Receiver, receiving
 from tests.parts.workers import EPOCH, Voice, crossing
 from tests.waiting import wait_for
-from wire.events import Batch, Event
+from wire.events import Batch, Event, Gap
 from wire.messages import Welcome
 
 API = "/api/v1"
@@ -205,6 +205,49 @@ def test_what_is_no_new_alarm_costs_nothing() -> None:
     """Without a new alarm among the rows the database is not asked."""
     rows = [{"lane": "bulk", "phase": "start"}, {"lane": "alarm", "phase": "end"}]
     notify.enqueue(cast(Connection, None), rows, 0)
+
+
+def test_an_alarm_that_cannot_be_posted_stops_no_other(
+    center: Rig,
+    voice: Voice,
+    client: httpx.Client,
+    receiver: Receiver,
+    notifier: Notifier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is dead at once and says why; the others are told."""
+    subscribe(client, "duty", receiver.url())
+    center.hear("w1", "ev/alarm", alarms(voice, 1, alarm("a"), alarm("b"), alarm("c")))
+    shown = events.shown
+
+    def refuse(found: Row[Any]) -> dict[str, Any]:
+        if found.incident == "b":
+            raise ValueError("a word that no JSON can hold")
+        return shown(found)
+
+    monkeypatch.setattr(events, "shown", refuse)
+    work(notifier)
+    work(notifier)
+    came_to = {one["incident"]: one["state"] for one in listed(client)}
+    assert came_to == {"a": "sent", "b": "dead", "c": "sent"}
+    (dead,) = listed(client, state="dead")
+    assert "no JSON can hold" in dead["deliveries"][0]["error"]
+
+
+def test_an_alarm_whose_start_is_lost_is_told_by_an_update(
+    center: Rig, voice: Voice, client: httpx.Client, receiver: Receiver, notifier: Notifier
+) -> None:
+    """I2: whatever of it comes first tells it, once; an update of a moment is no news."""
+    subscribe(client, "duty", receiver.url())
+    lost = [Gap(first=1, last=1, why="shed")]
+    said = [alarm("a", "update"), alarm("a", "update"), alarm(None, "update")]
+    batch = msgspec.structs.replace(alarms(voice, 2, *said), gaps=lost)
+    center.hear("w1", "ev/alarm", batch)
+    work(notifier)
+    assert len(receiver.posts) == 1
+    center.hear("w1", "ev/alarm", alarms(voice, 5, alarm("a", "update"), alarm("a")))
+    work(notifier)
+    assert [json.loads(post.body)["incident"] for post in receiver.posts] == ["a"]
 
 
 def test_two_replicas_post_once(
