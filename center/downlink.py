@@ -254,11 +254,15 @@ class Downlink:
             self._metrics.count("clones_total")
             self._seldom.warn(f"clone {worker}", f"worker {worker}: {_TWO_LIVE}")
             fresh = fresh.troubled("clone", _TWO_LIVE, now_ms)
-        if (identity.instance, identity.boot) != (before.instance, before.boot):
-            ledger.settle(connection, worker, hello, now_ms)
         clocks.note(connection, worker, hello.boot, hello.clock, now_ms)
-        watermarks = ledger.of_epochs(connection, worker, hello.epochs[:MAX_EPOCHS])
+        epochs = hello.epochs[:MAX_EPOCHS]
+        ledger.uphold(connection, worker, epochs, now_ms)
+        watermarks = ledger.of_epochs(connection, worker, epochs)
         wanted = self._wanted(connection, held, hello, watermarks)
+        # Who has to do with another generation tells its drained lanes next: they may be undrained.
+        tells_all = hello.desired.generation in (0, wanted.generation)
+        if tells_all and (identity.instance, identity.boot) != (before.instance, before.boot):
+            ledger.settle(connection, worker, hello, now_ms)
         step = healing.step(
             fresh, wanted, held.observed_digest, hello.desired, hello.observed, now_ms
         )

@@ -161,6 +161,15 @@ def bodies(
     return {found.seq: found.body for found in connection.execute(_BODIES, place)}
 
 
+def highest(connection: Connection, worker: str, epoch: int, lane: Lane) -> int:
+    """The highest number that is stored of a lane; 0 without any."""
+    column = events.c
+    statement = select(func.max(column.seq)).where(
+        column.worker == worker, column.epoch == epoch, column.lane == lane
+    )
+    return connection.execute(statement).scalar() or 0
+
+
 # --- finding -----------------------------------------------------------------------------------
 
 

@@ -82,6 +82,15 @@ class Turn:
             self._marks[place] = to
             self._moved[place] = to
 
+    def take_back(self, place: Place, first: int, last: int) -> int:
+        """The events `first`..`last` of a lane have come: how far it has, if they belie a gap."""
+        reached = self.mark(place)
+        taken = max(self._bodies.get(place, {}), default=0)
+        now = ledger.take_back(self.connection, place, reached, first, last, taken)
+        if now < reached:
+            self._marks[place] = self._moved[place] = now
+        return now
+
     def bodies(self, place: Place, first: int, last: int) -> dict[int, bytes]:
         """The bytes of the events `first`..`last` that are stored, this turn included."""
         found = events.bodies(self.connection, *place, first, last)
@@ -221,6 +230,9 @@ class Ingest:
         place: Place = (held.worker, batch.epoch, batch.lane)
         mark = turn.mark(place)
         last = batch.first + len(batch.events) - 1
+        if batch.first <= min(last, mark):
+            # Acknowledged as lost, the rest would be forgotten there before it was sent.
+            mark = turn.take_back(place, batch.first, last)
         if batches.leaves_hole(mark, batch.first, last, batch.gaps):
             turn.counts["rewinds_total"] += 1
             known = Watermark(epoch=batch.epoch, lane=batch.lane, seq=mark)

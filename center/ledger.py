@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from center import db
+from center import db, events
 from center.tables import dead_letters, gaps, watermarks
 from wire.events import LANES, MAX_NUMBER, OPEN_END, Gap, Lane, Watermark
 from wire.messages import Held, Hello
@@ -102,6 +102,72 @@ def claim(
             place = (column.worker == worker, column.epoch == epoch, column.lane == lane)
             goes_on = {"high": number, "ends": None, "ends_ms": None}
             connection.execute(update(watermarks).where(*place).values(goes_on))
+
+
+def uphold(connection: Connection, worker: str, epochs: Iterable[Held], now_ms: int) -> None:
+    """A worker names lanes that it has: they have a holder again, and come as far as it says.
+
+    It costs a write only where something else was believed of a lane.
+    """
+    holds = {(one.epoch, one.lane): one for one in epochs}
+    column = watermarks.c
+    known = select(column.epoch, column.lane, column.seq, column.high, column.ends).where(
+        column.worker == worker, column.epoch.in_({epoch for epoch, _ in holds})
+    )
+    for row in connection.execute(known).all():
+        one = holds.get((row.epoch, row.lane))
+        if one is None:
+            continue
+        if row.ends is not None and one.high >= row.high:
+            here = (column.worker == worker, column.epoch == row.epoch, column.lane == row.lane)
+            goes_on = {"ends": None, "ends_ms": None}
+            connection.execute(
+                update(watermarks).where(*here, column.high <= one.high).values(goes_on)
+            )
+        if one.low <= min(one.high, row.seq):
+            place: Place = (worker, row.epoch, row.lane)
+            was = mark(connection, place, now_ms)
+            now = take_back(connection, place, was, one.low, one.high)
+            if now < was:
+                advance(connection, {place: now}, now_ms)
+
+
+def take_back(
+    connection: Connection, place: Place, reached: int, first: int, last: int, taken: int = 0
+) -> int:
+    """Give up mistakable gaps at the end of a lane that has `reached` so far, where a worker turns
+    out to have the events `first`..`last`. Where the watermark belongs now.
+
+    The caller holds the lane, and moves it there. What lies above is sent again, so it does not
+    pass what is stored, of which `taken` is the highest number that is not in the database yet;
+    an alarm may be stored above (express).
+    """
+    worker, epoch, lane = place
+    column = gaps.c
+    of_lane = (column.worker == worker, column.epoch == epoch, column.lane == lane)
+    now = reached
+    while now >= first:
+        ending = select(column.first, column.why).where(*of_lane, column.last == now)
+        gap = connection.execute(ending).first()
+        if gap is None or gap.why not in MISTAKABLE or gap.first > last:
+            break
+        low = max(gap.first, first)
+        if lane == "bulk":
+            low = max(low, taken + 1, events.highest(connection, *place) + 1)
+        if low > now:
+            break
+        shortened = (*of_lane, column.first == gap.first)
+        if low == gap.first:
+            connection.execute(delete(gaps).where(*shortened))
+        else:
+            connection.execute(update(gaps).where(*shortened).values(last=low - 1))
+        now = low - 1
+    if now < reached:
+        mark_of = watermarks.c
+        here = (mark_of.worker == worker, mark_of.epoch == epoch, mark_of.lane == lane)
+        goes_on = {"ends": None, "ends_ms": None}
+        connection.execute(update(watermarks).where(*here).values(goes_on))
+    return now
 
 
 def settle(connection: Connection, worker: str, hello: Hello, now_ms: int) -> None:
