@@ -26,20 +26,24 @@ class Ballast:
         """
         if self.present:
             return True
-        if not self._size_bytes:
-            return self._affordable()
         try:
+            if not self._size_bytes:
+                return self._affordable()
             self.present = self._allocated() or (self._affordable() and self._allocate())
         except OSError as error:
-            self._path.unlink(missing_ok=True)
+            self.release()
             log.warning("no room is kept for a full disk (%s): %s", self._path.name, error)
         return self.present
 
     def release(self) -> bool:
         """Free its room. True if there was any."""
-        there = self._path.exists()
-        self._path.unlink(missing_ok=True)
         self.present = False
+        try:
+            there = self._path.exists()
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("the room kept for a full disk cannot be freed: %s", error)
+            return False
         return there
 
     def _affordable(self) -> bool:

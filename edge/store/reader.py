@@ -67,10 +67,13 @@ class Reader:
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
-        """Nothing is read while another file takes this one's place, nor after it failed to."""
+        """Nothing is read while another file takes this one's place, nor after it failed to.
+
+        Nobody waits for it: what is read meanwhile is empty.
+        """
+        self.close()
+        yield
         with self._lock:
-            self._close()
-            yield
             self._connection = sqlite.open_reader(self._path)
             self.number += 1
 

@@ -12,6 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import InvalidStateError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,11 @@ class Writer:
         """Whether the disk was found full: the file may not grow until there is room again."""
         self._broken = ""
         """Why the file must be mended before anything is written."""
+        self._ready = path.with_name(path.name + ".salvaged")
+        self._salvaged = False
+        """Whether a salvaged file is in place, and could not be opened yet."""
+        self._known_open: dict[str, Stored] | None = None
+        """Open incidents as they were known before a mend, until they are on disk again."""
         self.lanes = Lanes()
         self.open_incidents: dict[str, Stored] = {}
         """The latest event of each open incident; under the lock of `lanes`."""
@@ -138,16 +144,18 @@ class Writer:
 
     def _open(self) -> sqlite3.Connection:
         """The file as it is, or what can be saved of it."""
-        ready = self._path.with_name(self._path.name + ".salvaged")
-        if ready.exists() and not self._path.exists():  # died just before the end of a salvage
-            ready.replace(self._path)
+        self._place_salvaged()
         lost = not self._path.exists() or not self._path.stat().st_size
         if lost and roster.read(self._roster):
             return self._salvage("it is gone")
         try:
-            return self._load()
+            return self._load_with_room()
         except sqlite.CorruptError as error:
             return self._salvage(str(error))
+
+    def _load_with_room(self) -> sqlite3.Connection:
+        try:
+            return self._load()
         except (sqlite3.Error, OSError) as error:
             if not sqlite.is_full(error) or not self._ballast.release():
                 raise
@@ -161,6 +169,8 @@ class Writer:
             if moved:
                 log.info("outbox brought to version %d: %d events", tables.VERSION, moved)
             connection.executescript(tables.SCHEMA)
+            if self._tight:
+                _keep_size(connection)
             self._adopt(tables.load(connection))
         except BaseException as error:
             connection.close()
@@ -179,11 +189,15 @@ class Writer:
         roster.write(self._roster, self.lanes.may_hold())
 
     def _salvage(self, reason: str) -> sqlite3.Connection:
-        """Put a fresh file in place, with all that is sound in the damaged one."""
+        """Put a fresh file in place, with all that is sound in the damaged one.
+
+        One that was made earlier and could not be put in place or opened then is not made again.
+        """
+        if self._place_salvaged() or self._salvaged:
+            return self._load_salvaged()
         log.error("outbox damaged (%s); saving what can be read", reason)
         known = roster.read(self._roster)
         fresh = self._path.with_name(self._path.name + ".fresh")
-        ready = self._path.with_name(self._path.name + ".salvaged")
         damaged = source = self._path if self._path.exists() else None
         while True:
             sqlite.remove(fresh)
@@ -192,90 +206,129 @@ class Writer:
                     sqlite.open_writer(fresh, tables.SCHEMA, wal_bytes=self._wal_bytes)
                 ) as connection:
                     saved = salvage(source, connection, known)
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 break
             except Exception as error:  # whatever it was: the worker must go on
                 if sqlite.is_full(error) and self._ballast.release():
+                    self._tight = True
                     continue
+                if sqlite.is_full(error) and self._broken:
+                    raise  # at work it is tried again; a start must not fail
                 if source is None:
                     raise
                 log.error("nothing can be saved (%s); all of it becomes gaps", error)
                 source = None
-        fresh.replace(ready)
+        fresh.replace(self._ready)
         if damaged is not None:
             aside = sqlite.set_aside(self._path, self._setting.clock.wall_ms(), keep=_KEEP_ASIDE)
             log.error("set aside as %s", aside.name)
-        ready.replace(self._path)
+        self._place_salvaged()
         log.error("saved %d events; the rest is in %d gaps", saved.events, saved.gaps)
-        return self._load()
+        return self._load_salvaged()
+
+    def _place_salvaged(self) -> bool:
+        """Put a complete salvaged file in the place of the damaged one, once that is away."""
+        if self._path.exists() or not self._ready.exists():
+            return False
+        sqlite.remove(self._path)  # journals that stayed behind would be taken for the new file's
+        self._ready.replace(self._path)
+        return True
+
+    def _load_salvaged(self) -> sqlite3.Connection:
+        self._salvaged = True
+        try:
+            connection = self._load_with_room()
+        except sqlite.CorruptError:
+            self._salvaged = False
+            raise
+        self._salvaged = False
+        return connection
 
     def _mend(self, reason: str) -> None:
         """The file was found damaged while it was in use. What fails is tried again later."""
         self._broken = reason
-        open_before = self.open_incidents
+        if self._known_open is None:
+            self._known_open = self.open_incidents
         with self.reader.replaced():
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = self._salvage(reason)
         self._broken = ""
-        self._reopen_incidents(open_before)
+        if self._tight:
+            self._grow_again()
 
-    def _reopen_incidents(self, open_before: dict[str, Stored]) -> None:
+    def _reopen_incidents(self, known: dict[str, Stored]) -> None:
         """What memory knows of open incidents is better than what a damaged file says."""
         with self._begun() as transaction:
-            transaction.replace_incidents(open_before)
+            transaction.replace_incidents(known)
+        self._known_open = None
 
     # --- the thread ---
 
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            try:
-                following: Work | None = self._work.get(timeout=_LOOK_S)
-            except queue.Empty:
-                if self._tight or self._broken or self._save_due([]):
-                    self._commit([Save()])
-                continue
-            group: list[Work] = []
-            events = size_bytes = 0
+            group, stopping = self._gathered()
+            self._commit(group)
+
+    def _gathered(self) -> tuple[list[Work], bool]:
+        """What waits, or nothing after a while; whether it is the last."""
+        group: list[Work] = []
+        events = size_bytes = 0
+        try:
+            following = self._work.get(timeout=_LOOK_S)
             while following is not None:
                 group.append(following)
                 if isinstance(following, Append):
                     events += len(following.events)
                     size_bytes += following.size_bytes
                 if events >= _GROUP_EVENTS or size_bytes >= _GROUP_BYTES:
-                    break
-                try:
-                    following = self._work.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                stopping = True
-                group.append(Save())
-            self._commit(group)
+                    return group, False
+                following = self._work.get_nowait()
+        except queue.Empty:
+            return group, False
+        return [*group, Save()], True
 
     def _commit(self, group: Sequence[Work]) -> None:
-        """One transaction for all that waits; each future hears of the same commit."""
+        """One transaction for all that waits; each future hears of the same commit.
+
+        Whatever goes wrong: the writer lives on, and nobody waits in vain.
+        """
+        try:
+            if group:
+                self._store(group)
+            elif self._tight or self._broken or self._save_due([]):
+                self._store([Save()])
+        except Exception as error:
+            log.exception("outbox cannot write")
+            _fail(group, error)
+
+    def _store(self, group: Sequence[Work]) -> None:
         # A caller that has given up waiting is not told, and its events are not stored.
         alive = [
             work for work in group
             if not isinstance(work, Append) or work.future.set_running_or_notify_cancel()
         ]  # fmt: skip
-        if self._tight:
+        if self._tight and not self._broken:
             self._grow_again()
         pieces = [[work] for work in alive] if self._tight else [alive]
         for piece in pieces:
             try:
                 answers = self._persist(piece)
-            except Exception as error:  # whatever it was: the writer lives on, nobody waits in vain
+            except Exception as error:  # those that follow may fare better
                 log.error("outbox cannot write: %s", error)
-                for work in piece:
-                    if isinstance(work, Append):
-                        work.future.set_exception(error)
+                _fail(piece, error)
                 continue
             for work, stored in answers:
                 work.future.set_result(stored)
             if answers:
-                self._on_stored([row for _, stored in answers for row in stored])
+                self._tell([row for _, stored in answers for row in stored])
+
+    def _tell(self, stored: list[Stored]) -> None:
+        try:
+            self._on_stored(stored)
+        except Exception:  # they are on disk and confirmed, whoever cannot hear of it
+            log.exception("what was stored could not be told")
 
     def _persist(self, group: Sequence[Work]) -> list[tuple[Append, list[Stored]]]:
         """Commit, with whatever that takes: mending a damaged file, finding room on a full disk."""
@@ -287,7 +340,7 @@ class Writer:
                 if sqlite.is_corrupt(error) and not mended:
                     mended = True
                     self._mend(str(error))
-                elif sqlite.is_full(error) and relieved < _RELIEVE_TIMES:
+                elif sqlite.is_full(error) and not self._broken and relieved < _RELIEVE_TIMES:
                     relieved += 1
                     if not self._relieve(error):
                         raise
@@ -301,6 +354,8 @@ class Writer:
         for work in group:
             if isinstance(work, Mend) and work.reader == self.reader.number:
                 self._mend(work.error)
+        if self._known_open is not None:
+            self._reopen_incidents(self._known_open)
         with self._begun() as transaction:
             if self._save_due(group):
                 self._save_asked, self._unsaved_since_s = False, None
@@ -363,8 +418,7 @@ class Writer:
             self._tight = True
             self._ballast.release()
             self._checkpoint()
-            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-            self._db.execute(f"PRAGMA max_page_count = {pages}")
+            _keep_size(self._db)
             return True
         self._checkpoint()
         with self._begun() as transaction:
@@ -372,10 +426,15 @@ class Writer:
 
     def _grow_again(self) -> None:
         """Once there is room, the ballast is made again and the file may grow."""
-        if self._ballast.load():
+        if not self._ballast.load():
+            return
+        try:
             self._db.execute(f"PRAGMA max_page_count = {_MAX_PAGES}")
-            self._tight = False
-            log.warning("the disk has room again")
+        except sqlite3.Error as error:  # what is written next meets it too, and knows what to do
+            log.error("the outbox may not grow yet: %s", error)
+            return
+        self._tight = False
+        log.warning("the disk has room again")
 
     def _checkpoint(self) -> None:
         """Bring the log into the file, so that its room serves once more."""
@@ -384,3 +443,17 @@ class Writer:
                 self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             except sqlite3.OperationalError as error:
                 log.error("no checkpoint: %s", error)
+
+
+def _keep_size(connection: sqlite3.Connection) -> None:
+    """The file may not grow by this connection."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def _fail(group: Sequence[Work], error: Exception) -> None:
+    """Whoever still waits hears of the error."""
+    for work in group:
+        if isinstance(work, Append) and not work.future.done():
+            with suppress(InvalidStateError):  # given up just now
+                work.future.set_exception(error)
