@@ -35,7 +35,11 @@ def read(path: Path) -> Roster | None:
 def write(path: Path, states: Iterable[LaneState]) -> None:
     """Put exactly these in; the old file stays until the new one is on disk. Raises OSError."""
     fresh = path.with_name(path.name + ".new")
-    _store(fresh, b"".join(_line(state) for state in states), os.O_TRUNC)
+    try:
+        _store(fresh, b"".join(_line(state) for state in states), os.O_TRUNC)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     fresh.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -45,8 +49,11 @@ def write(path: Path, states: Iterable[LaneState]) -> None:
 
 
 def add(path: Path, states: Iterable[LaneState]) -> None:
-    """These may hold something from now on; on disk when this returns. Raises OSError."""
-    _store(path, b"".join(_line(state) for state in states), os.O_APPEND)
+    """These may hold something from now on; on disk when this returns. Raises OSError.
+
+    Begins a line: an earlier attempt may have ended in the middle of one.
+    """
+    _store(path, b"\n" + b"".join(_line(state) for state in states), os.O_APPEND)
 
 
 def _line(state: LaneState) -> bytes:
@@ -55,9 +62,11 @@ def _line(state: LaneState) -> bytes:
 
 
 def _store(path: Path, lines: bytes, how: int) -> None:
+    """Write all of it, or raise OSError: a disk that fills up takes a part first."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600)
     try:
-        os.write(descriptor, lines)
+        while lines:
+            lines = lines[os.write(descriptor, lines) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
