@@ -129,6 +129,15 @@ class Credit:
                 return 0.0
             return self._restate(worker, lease, now_s)
 
+    def restate(self, worker: str, session: str) -> float:
+        """Seconds for which one may go on that says nothing of its backlog; 0: it has no lease."""
+        with self._turn() as now_s:
+            lease = self._held.get(worker)
+            if lease is None:
+                return 0.0
+            lease.session = session
+            return self._restate(worker, lease, now_s)
+
     def release(self, worker: str) -> None:
         """It sends no more, and waits no more."""
         with self._turn():

@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
@@ -303,17 +304,21 @@ def insert_known_new(
 ) -> None:
     """Insert rows of which the caller has made sure, under a lock, that they are not there yet.
 
-    A server takes many such rows by COPY, which knows no ON CONFLICT.
+    A server takes many such rows by COPY, which knows no ON CONFLICT. Raises what other statements
+    raise where it cannot do it now.
     """
     if not _is_server(connection) or len(rows) < _COPIED_FROM:
         insert_new_tuples(connection, table, names, rows, key)
         return
     copy, types = _copy_sql(connection.dialect, table, names)
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(copy) as copying:
-        copying.set_types(types)
-        for row in rows:
-            copying.write_row(row)
+    try:
+        with driver.cursor() as cursor, cursor.copy(copy) as copying:
+            copying.set_types(types)
+            for row in rows:
+                copying.write_row(row)
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise OperationalError(copy, None, error) from error
 
 
 _COPIED_FROM = 20

@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -152,6 +153,8 @@ class Downlink:
         answers: list[tuple[int, Reply]] = []
         repaired = self._documents.repaired()
         with self._database.transaction() as connection:
+            # So that two centers do not hold what the other waits for.
+            presence.hold(connection, {*repaired, *_speakers(group)})
             for worker, (session, digest) in repaired.items():
                 presence.repaired(connection, worker, session, digest)
             for message in group:
@@ -174,13 +177,13 @@ class Downlink:
             shown = repr(message.topic[:200])
             self._seldom.warn(f"unreadable {shown}", f"unreadable on {shown}: {error}")
             return
-        if isinstance(said, Hello):
+        held = presence.of_worker(connection, topic.worker, lock=True)
+        if isinstance(said, Hello) and not _is_in(held, said):
             wait_s = self._door.wait_s(self._clock.elapsed_s())
             if wait_s > 0:
                 self._metrics.count("hellos_deferred_total")
                 yield Reply(topic.worker, busy(said.session, wait_s))
                 return
-        held = presence.of_worker(connection, topic.worker, lock=True)
         if held is None:
             yield from self._answer_stranger(topic.worker, said)
         elif isinstance(said, Hello):
@@ -277,13 +280,20 @@ class Downlink:
                 heartbeat_s=self._terms.heartbeat_s,
                 window=self._terms.window,
                 now_ms=now_ms,
-                credit_s=self._credit.ask(worker, hello.session, hellos.backlog(hello)),
+                credit_s=self._leave(held, hello),
                 brokers=list(self._terms.brokers),
             ),
         )
         if step.send:
             self._documents.due([worker])
         yield from self._asked(worker, hello.session, step)
+
+    def _leave(self, held: Presence, hello: Hello) -> float:
+        """Seconds of credit. A hello that is said again names other lanes, and ends no lease."""
+        backlog = hellos.backlog(hello)
+        if not backlog and _is_in(held, hello):
+            return self._credit.restate(held.worker, hello.session)
+        return self._credit.ask(held.worker, hello.session, backlog)
 
     def _wanted(
         self,
@@ -377,6 +387,17 @@ class Downlink:
         presence.report(connection, held.worker, said, held.healing.answered(digest), now_ms)
         if said.desired != held.known:
             self._documents.due([held.worker])
+
+
+def _is_in(held: Presence | None, hello: Hello) -> bool:
+    """Whether it is said again on the session that counts."""
+    return held is not None and (hello.session, hello.boot) == (held.session, held.identity.boot)
+
+
+def _speakers(group: Iterable[Received]) -> Iterator[str]:
+    for message in group:
+        with suppress(ValueError):  # it is counted when its turn comes
+            yield topics.parse(message.topic).worker
 
 
 _TWO_LIVE = (

@@ -156,7 +156,7 @@ class Ingest:
 
         Raises one of `db.UNAVAILABLE` with nothing stored and nobody answered.
         """
-        answers: dict[tuple[object, ...], tuple[int, Reply]] = {}
+        answers: Answers = {}
         began_s = self._clock.elapsed_s()
         try:
             with self._database.transaction() as connection:
@@ -165,8 +165,7 @@ class Ingest:
                 for message in sorted(group, key=attrgetter("topic")):
                     reply = self._accept(turn, message)
                     if reply is not None:
-                        # A later answer of the same sort for the same lane says all of the earlier.
-                        answers[_about(reply)] = (message.connection, reply)
+                        _add(answers, message.connection, reply)
                 turn.close()
         finally:
             self._feel(self._clock.elapsed_s() - began_s)
@@ -304,6 +303,25 @@ class Ingest:
         self._seldom.warn(f"refused {worker}", f"worker {worker}: {text}")
         letter = (worker, f"ev/{lane}", unfit.reason, unfit.body)
         ledger.bury(turn.connection, *letter, turn.now_ms, (epoch, lane, unfit.seq))
+
+
+Answers = dict[tuple[object, ...], tuple[int, Reply]]
+"""Connection and answer, by what it is about."""
+
+
+def _add(answers: Answers, connection: int, reply: Reply) -> None:
+    """A later answer of the same sort for the same lane says all of the earlier, in its place.
+
+    An ack that comes after a rewind and reaches further says that its hole is closed.
+    """
+    about, message = _about(reply), reply.message
+    answers.pop(about, None)
+    answers[about] = (connection, reply)
+    if isinstance(message, Ack):
+        sent_back = (Rewind, *about[1:])
+        match answers.get(sent_back):
+            case (_, Reply(message=Rewind(watermark=hole))) if hole.seq < message.watermark.seq:
+                del answers[sent_back]
 
 
 def _about(reply: Reply) -> tuple[object, ...]:

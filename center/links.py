@@ -17,6 +17,7 @@ from functools import partial
 
 from wire import topics
 from wire.link import Broker, Down, Link, LinkEvent, Received, Up
+from wire.topics import UpTopic
 
 WHEREVER = 0
 """In place of a connection's number: wherever the topic's worker is."""
@@ -133,11 +134,13 @@ class Links:
 
     def _remember(self, topic: str, connection: int) -> None:
         try:
-            worker = topics.parse(topic).worker
+            parsed = topics.parse(topic)
         except ValueError:
             return  # the downlink counts and logs what is not ours
+        if isinstance(parsed, UpTopic) and parsed.channel == "will":
+            return  # a broker's word, and maybe that of the one which the worker has left
         with self._lock:
-            self._last_heard[worker] = connection
-            self._last_heard.move_to_end(worker)
+            self._last_heard[parsed.worker] = connection
+            self._last_heard.move_to_end(parsed.worker)
             if len(self._last_heard) > MAX_HINTS:
                 self._last_heard.popitem(last=False)

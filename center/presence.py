@@ -8,7 +8,7 @@ A worker that is silent keeps its tasks: Lost is a word for operators, and moves
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -152,6 +152,14 @@ def of_worker(connection: Connection, worker: str, *, lock: bool = False) -> Pre
     statement = _ONE_LOCKED if lock else _ONE
     row = connection.execute(statement, {"of_worker": worker}).first()
     return None if row is None else _presence(row)
+
+
+def hold(connection: Connection, names: Collection[str]) -> None:
+    """Hold these workers' rows to the end, in one order everywhere, before any is read alone."""
+    if len(names) > 1:
+        for some in db.chunks(sorted(names)):
+            held = select(presence.c.worker).where(presence.c.worker.in_(some))
+            connection.execute(held.order_by(presence.c.worker).with_for_update())
 
 
 def of_workers(connection: Connection, station: str | None = None) -> Iterator[Presence]:

@@ -561,13 +561,31 @@ def test_hellos_beyond_what_the_center_takes_on_wait_their_turn(center: Rig) -> 
         door=Door(rate=10.0, at_once=1.0),
     )
     center = replace(center, downlink=downlink)
-    said = center.hear("w1", "hello", *[Voice().hello()] * 4)
+    said = center.hear("w1", "hello", *[Voice(session=f"s{n}").hello() for n in range(4)])
     waits = [one.retry_after_s for one in said if isinstance(one, Deny)]
     assert waits == pytest.approx([0.1, 0.2, 0.3])
     assert isinstance(said[0], Welcome)
     assert status(center)["denied"] == ""
+    again = center.hear("w1", "hello", Voice(session="s0").hello())[0]
+    assert isinstance(again, Welcome), "it is in already"
     center.clock.pass_s(0.2)
-    assert isinstance(center.hear("w1", "hello", Voice().hello())[0], Welcome)
+    assert isinstance(center.hear("w1", "hello", Voice(session="s3").hello())[0], Welcome)
+
+
+def test_a_hello_that_tells_drained_lanes_takes_no_credit_away(center: Rig) -> None:
+    """It is said on a session that was welcomed; what was granted there is restated."""
+    furnish(center.desk)
+    (welcome, *_) = center.hear("w1", "hello", Voice().hello(epochs=[held(1, 500, epoch=7)]))
+    assert isinstance(welcome, Welcome)
+    told = Voice().hello(epochs=[held(6, 5, epoch=8)])
+    (again, *_) = center.hear("w1", "hello", told)
+    assert isinstance(again, Welcome)
+    assert again.credit_s == welcome.credit_s > 0
+    assert center.credit.held == 1
+    new = Voice(session="session-2").hello(epochs=[held(6, 5, epoch=8)])
+    (anew, *_) = center.hear("w1", "hello", new)
+    assert isinstance(anew, Welcome)
+    assert (anew.credit_s, center.credit.held) == (0, 0)
 
 
 OURS: list[UpChannel] = ["hello", "hb", "will", "bye", "observed", "rsp"]

@@ -97,6 +97,17 @@ def test_batches_share_a_transaction_and_an_ack(center: Rig, voice: Voice) -> No
     assert center.hear("w1", "ev/bulk", *batches) == [ack(8)]
 
 
+def test_answers_of_a_group_come_in_their_order(center: Rig, voice: Voice) -> None:
+    """A rewind below an ack is old news, and one behind it is not."""
+    one, far, between, farther = (
+        voice.batch(first, crossings(count, first=first))
+        for first, count in ((1, 6), (9, 1), (7, 4), (20, 1))
+    )
+    assert center.hear("w1", "ev/bulk", one, far, between) == [ack(10)]
+    assert center.hear("w1", "ev/bulk", between, farther) == [ack(10), rewind(10)]
+    assert center.hear("w1", "ev/bulk", farther, between) == [rewind(10), ack(10)]
+
+
 def test_a_hole_is_sent_back(center: Rig, voice: Voice) -> None:
     """I3: where numbers are missing without a gap, nothing is stored and a rewind says where."""
     center.hear("w1", "ev/bulk", voice.batch(1, crossings(2)))

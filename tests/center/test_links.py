@@ -101,6 +101,22 @@ def test_wherever_is_where_the_worker_was_last_heard(
         assert center.connection is None
 
 
+def test_a_will_says_nothing_of_where_a_worker_is(two: tuple[BrokerHandle, BrokerHandle]) -> None:
+    """The broker that it left says it late, when the worker was heard by the other."""
+    a, b = two
+    with (
+        started(a, b) as (center, heard),
+        linked(a.url) as (one, at_a),
+        linked(b.url) as (other, at_b),
+    ):
+        heard.wait(Up, 2)
+        speak(other, at_b, "w1")
+        there = heard.wait(Received).connection
+        assert one.publish(at_a.wait(Up).connection, topics.up("w1", "will"), b"{}")
+        heard.wait(Received, 2)
+        assert dict(center._last_heard) == {"w1": there}
+
+
 def test_hints_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """I8: of many workers, those that were silent longest are forgotten."""
     monkeypatch.setattr(links, "MAX_HINTS", 2)

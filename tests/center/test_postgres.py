@@ -16,8 +16,12 @@ from center import db, events, ledger
 from center.db import Database
 from center.tables import events as events_table
 from center.tables import metadata, stations
+from tests.parts.centers import Rig, furnish, rig, worker
 from tests.parts.postgres import Postgres
+from tests.parts.workers import Voice
 from tests.waiting import wait_for
+from wire import codec, topics
+from wire.link import Received
 
 WAIT_S = 10.0
 ROW = {"name": "s1", "document": b"{}", "revision": 1, "created_ms": 1, "updated_ms": 1}
@@ -158,6 +162,48 @@ def test_rows_that_somebody_holds_are_told_as_unavailable(
         db.take_turns(holder)
         with pytest.raises(db.UNAVAILABLE), database.transaction() as connection:
             db.take_turns(connection)
+
+
+def test_events_that_cannot_be_copied_now_are_told_as_unavailable(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By COPY too, where the driver raises errors of its own."""
+    monkeypatch.setattr("center.db._LOCK_TIMEOUT_MS", 50)
+    names = tuple(ROW)
+    rows = [tuple({**ROW, "name": f"s{number}"}.values()) for number in range(50)]
+    with opened(url) as database, database.transaction() as holder:
+        holder.execute(text("LOCK TABLE stations IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(db.UNAVAILABLE), database.transaction() as connection:
+            db.insert_known_new(connection, stations, names, rows, ("name",))
+
+
+def test_workers_that_speak_to_two_centers_at_once_lock_nobody_out(
+    url: str, tmp_path: Path
+) -> None:
+    """Each hears the same workers in another order; neither waits for what the other holds."""
+    with rig(tmp_path / "a", url=url) as one, rig(tmp_path / "b", url=url) as other:
+        furnish(one.desk)
+        one.desk.put(worker("w2"))
+        met = threading.Barrier(2)
+
+        def speak(center: Rig, names: list[str]) -> None:
+            for number in range(20):
+                met.wait(WAIT_S)
+                center.downlink.take(
+                    [
+                        Received(
+                            connection=1,
+                            topic=topics.up(name, "hello"),
+                            payload=codec.encode(Voice(worker=name, session=f"s{number}").hello()),
+                            mid=1,
+                            qos=1,
+                        )
+                        for name in names
+                    ]
+                )
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(speak, [one, other], [["w1", "w2"], ["w2", "w1"]]))
 
 
 def test_a_deadlock_is_told_as_unavailable(database: Database) -> None:
