@@ -52,7 +52,11 @@ class DesiredStore:
     """The desired document in one file. Methods may be called from any thread."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        """A damaged file is set aside; the center then sends the whole document again."""
+        """A damaged file is set aside; the center then sends the whole document again.
+
+        So it does for a document that rotted where SQLite cannot see it. That one serves until
+        then: most of its items are still what was wanted.
+        """
         self._lock = threading.Lock()
         self._parts: dict[int, Desired] = {}
         try:
@@ -61,6 +65,12 @@ class DesiredStore:
             aside = sqlite.set_aside(path, clock.wall_ms())
             log.error("desired state damaged (%s); set aside as %s", error, aside.name)
             self._connection = sqlite.open_writer(path, _SCHEMA)
+        self._connection.text_factory = sqlite.readable
+        told = self._facts().get("digest", "")
+        self._rotten = told != "" and digest_of(self._items()) != told
+        """Whether the document does not fit its digest: it is told as none."""
+        if self._rotten:
+            log.error("the desired document has rotted on disk: the center is asked for it again")
 
     def known(self) -> Known:
         """Which document lies here."""
@@ -72,7 +82,7 @@ class DesiredStore:
         return Known(
             generation=int(facts.get("generation", "0")),
             revision=int(facts.get("revision", "0")),
-            digest=facts.get("digest", ""),
+            digest="" if self._rotten else facts.get("digest", ""),
         )
 
     def items(self) -> list[Item]:
@@ -82,7 +92,7 @@ class DesiredStore:
 
     def _items(self) -> list[Item]:
         rows = self._connection.execute(
-            "SELECT kind, id, revision, body FROM items ORDER BY kind, id"
+            "SELECT kind, id, revision, CAST(body AS BLOB) FROM items ORDER BY kind, id"
         ).fetchall()
         return [
             Item(kind=kind, id=name, revision=revision, body=msgspec.Raw(body))
@@ -189,6 +199,7 @@ class DesiredStore:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        self._rotten = False
         return True
 
     def replace(self, document: Desired) -> None:

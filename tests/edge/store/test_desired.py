@@ -89,6 +89,49 @@ def test_check_finds_a_changed_document(store: DesiredStore, tmp_path: Path) -> 
     assert any(problem.startswith("Camera c1: kind: ") for problem in problems)
 
 
+def rotten(tmp_path: Path, old: bytes, new: bytes) -> None:
+    """Bytes of the closed file are not what was written; SQLite cannot see it."""
+    path = tmp_path / "desired.db"
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"rtsp://h/1", b"rtsp://h/3"),
+        (b"rtsp://h/1", b"rtsp://\xff/1"),
+        (b"Camerac1", b"Camera\xff1"),
+    ],
+)
+def test_a_document_that_rotted_is_asked_for_again(
+    store: DesiredStore, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    """I5: it is told as none, so the same document comes once more and takes its place."""
+    store.replace(document(CAMERA))
+    store.close()
+    rotten(tmp_path, old, new)
+    (tmp_path / "instance").touch()
+    problems = [f.problem for f in findings(tmp_path)]
+    assert "the document's digest does not fit its items" in problems
+    again = DesiredStore(tmp_path / "desired.db", SteppedClock())
+    assert (again.known().generation, again.known().revision, again.known().digest) == (1, 7, "")
+    assert len(again.items()) == 1
+    second = document(CAMERA, camera("b"), revision=8)
+    with pytest.raises(DesiredError, match="starts from"):
+        again.take(delta(document(CAMERA), second, [camera("b")], []))
+    assert again.take(document(CAMERA))
+    assert again.known().digest == digest_of([CAMERA])
+    assert not again.take(document(CAMERA))
+    again.close()
+    last = DesiredStore(tmp_path / "desired.db", SteppedClock())
+    assert last.known().digest == digest_of([CAMERA])
+    assert [bytes(item.body) for item in last.items()] == [bytes(CAMERA.body)]
+    last.close()
+    assert [f for f in findings(tmp_path) if f.file == "desired.db"] == []
+
+
 def test_a_folder_serves_one_worker_at_a_time(tmp_path: Path) -> None:
     """A second process is refused with a sentence; the identity stays the same afterwards."""
     refused = pytest.raises(InstanceLockedError, match="another worker process")
