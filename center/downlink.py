@@ -351,12 +351,7 @@ class Downlink:
         clocks.note(connection, worker, held.identity.boot, beat.clock, now_ms)
         if beat.epoch:
             ledger.claim(connection, worker, beat.epoch, beat.high, now_ms)
-        # Until then an elder of whose disk this is a copy would have come and told that it has it.
-        before_ms = now_ms - round(SILENT_HEARTBEATS * self._terms.heartbeat_s * 1000)
-        lost = ledger.give_up(connection, worker, before_ms, now_ms)
-        if lost:
-            self._metrics.count("gaps_total", lost)
-            _log.warning("worker %s: its disk has lost events; %d gaps declared", worker, lost)
+        self._give_up(connection, held, now_ms)
         wanted = dispatch.known(connection, worker)
         step = healing.step(
             held.healing, wanted, held.observed_digest, beat.desired, beat.observed, now_ms
@@ -370,6 +365,20 @@ class Downlink:
         credit_s = self._credit.ask(worker, beat.session, beat.backlog)
         if credit_s > 0:
             yield Reply(worker, Leave(session=beat.session, credit_s=credit_s))
+
+    def _give_up(self, connection: Connection, held: Presence, now_ms: int) -> None:
+        """Declare what no disk holds any more: not while another one with this identity lives.
+
+        An elder of whose disk this is a copy would have come within the heartbeats of grace.
+        """
+        if "clone" in held.healing.troubles:
+            return
+        before_ms = now_ms - round(SILENT_HEARTBEATS * self._terms.heartbeat_s * 1000)
+        lost = ledger.give_up(connection, held.worker, before_ms, now_ms)
+        if lost:
+            self._metrics.count("gaps_total", lost)
+            text = "worker %s: its disk has lost events; %d gaps declared"
+            _log.warning(text, held.worker, lost)
 
     def _asked(self, worker: str, session: str, step: Step) -> Iterator[Reply]:
         if step.stuck is not None:

@@ -4,7 +4,8 @@ Here: send the document, ask for observed, or give up and say so. Not here: rows
 (documents, downlink).
 
 Each remedy is tried once. If a worker differs after it, something is wrong that trying again will
-not cure: an operator is told, and the center waits for the next change or session.
+hardly cure: an operator is told, and the center waits for the next change or session, or ten
+minutes.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from wire.messages import Known
 
 CLONE_QUIET_MS = 600_000
 """A clone that was denied asks again within a minute; this long after its last word it is gone."""
+
+AGAIN_MS = 600_000
+"""What did not help may help later: a line was bad, a disk was full."""
 
 Sort = Literal["clone", "desired", "observed"]
 Trouble = tuple[str, int]
@@ -96,7 +100,11 @@ def step(
 
 def _given_up(healing: Healing, sort: Sort, now_ms: int) -> Step:
     if sort in healing.troubles:
-        return Step(healing)
+        sentence, since_ms = healing.troubles[sort]
+        if now_ms - since_ms < AGAIN_MS:
+            return Step(healing)
+        again = healing.troubled(sort, sentence, now_ms)
+        return Step(again, send=sort == "desired", ask=sort == "observed")
     return Step(healing.troubled(sort, _SENTENCES[sort], now_ms), stuck=sort)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from center.healing import CLONE_QUIET_MS, Healing, Step, step
+from center.healing import AGAIN_MS, CLONE_QUIET_MS, Healing, Step, step
 from wire.messages import Known
 
 NOW_MS = 1_800_000_000_000
@@ -52,6 +52,19 @@ def test_trouble_is_told_once_and_ends(healing: Healing, said: Known) -> None:
     assert again == Step(first.healing)
     healed = stepped(again.healing, OURS, "A")
     assert healed == Step(FRESH)
+
+
+@pytest.mark.parametrize(("healing", "said"), [(REPAIRED, THEIRS), (ASKED, OURS)])
+def test_it_is_tried_again_after_a_while(healing: Healing, said: Known) -> None:
+    """I5: what was lost twice on a bad line is not given up for ever; the trouble is still told."""
+    stuck = stepped(healing, said, "B")
+    later = step(stuck.healing, OURS, "A", said, "B", NOW_MS + AGAIN_MS)
+    assert later.send or later.ask
+    assert later.stuck is None
+    assert list(later.healing.troubles) == list(stuck.healing.troubles)
+    soon = step(later.healing, OURS, "A", said, "B", NOW_MS + AGAIN_MS + 1)
+    assert not soon.send
+    assert not soon.ask
 
 
 def test_a_new_session_or_document_may_try_again() -> None:

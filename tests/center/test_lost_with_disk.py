@@ -10,7 +10,7 @@ from center.tables import events, gaps, watermarks
 from tests.parts.centers import Rig, furnish
 from tests.parts.workers import EPOCH, Voice, crossing, crossings, held
 from wire.events import Ack, Gap, Lane, Watermark
-from wire.messages import Desired, Held, Known, Welcome
+from wire.messages import Deny, Desired, Held, Known, Welcome
 
 
 def begin(center: Rig, high: int = 9, told: int = 3) -> Voice:
@@ -114,6 +114,30 @@ def test_a_disk_that_lost_the_end_of_an_epoch(center: Rig) -> None:
     assert mark(center)[0] == 9
     assert lost(center) == [(7, 9, "lost_with_disk")]
     assert sound(center)
+
+
+def test_nothing_is_declared_while_a_clone_lives(center: Rig) -> None:
+    """I1: what the one does not hold the other may, whom an operator can let in."""
+    furnish(center.desk)
+    elder = Voice(boot="m-elder")
+    (welcome, _) = center.hear("w1", "hello", elder.hello())
+    assert isinstance(welcome, Welcome)
+    clone = replace(elder, boot="m-clone", session="session-2")
+    center.hear("w1", "hello", clone.hello())
+    center.hear("w1", "hb", replace(clone, fence=2).heartbeat(epoch=EPOCH, high={"bulk": 9}))
+    back = replace(elder, session="session-3")
+    (deny,) = center.hear("w1", "hello", back.hello())
+    assert isinstance(deny, Deny)
+    welcome, *_ = center.hear("w1", "hello", back.hello(challenge=deny.challenge))
+    assert isinstance(welcome, Welcome)
+    center.hear("w1", "hello", clone.hello())
+    center.clock.pass_s(60)
+    center.hear("w1", "hb", replace(back, fence=welcome.fence).heartbeat())
+    assert lost(center) == []
+    center.clock.pass_s(600)
+    for _ in range(2):
+        center.hear("w1", "hb", replace(back, fence=welcome.fence).heartbeat())
+    assert lost(center) == [(1, 9, "lost_with_disk")], "it was not heard of for ten minutes"
 
 
 def test_a_drained_epoch_that_told_of_more(center: Rig) -> None:
