@@ -19,7 +19,7 @@ from typing import Any
 from edge.clock import Clock
 from edge.store.lanes import LaneState
 from edge.store.slices import Slice
-from edge.store.tables import LANES_WITH_ROWS, Shed, Stored, sound
+from edge.store.tables import LANES_WITH_ROWS, SHED_LEDGER, Shed, Stored, sound
 from edge.store.transaction import Append, Refuse, Setting
 from edge.store.writer import Renew, Save, Writer
 from wire.events import (
@@ -239,10 +239,7 @@ class Outbox:
 
     def shed_ledger(self) -> list[Shed]:
         """What was given up for want of room, newest first."""
-        rows = self._reader.rows(
-            "SELECT epoch, lane, first, last, why, size_bytes, at_ms FROM shed ORDER BY id DESC"
-        )
-        return [Shed(*row) for row in rows]
+        return [Shed(*row) for row in self._reader.rows(SHED_LEDGER)]
 
     def close(self) -> None:
         """Write what was handed over, then close the file."""

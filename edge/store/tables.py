@@ -321,6 +321,8 @@ SAVE_EVENT = "INSERT OR IGNORE INTO events (lane, seq, id, crc, body) VALUES (?,
 INSERT_GAP = "INSERT OR REPLACE INTO gaps (lane, first, last, why, crc) VALUES (?, ?, ?, ?, ?)"
 INSERT_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?)"
 
+SHED_LEDGER = "SELECT epoch, lane, first, last, why, size_bytes, at_ms FROM shed ORDER BY id DESC"
+"""The columns of `Shed`, newest first."""
 LANES_WITH_ROWS = """
 WITH RECURSIVE hop (number) AS (
   SELECT min(lane) FROM events
