@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from center.metrics import LINK_COUNTERS, LINK_GAUGES
-from tests.parts.centers import Rig, camera, furnish, station, task, worker
+from tests.parts.centers import SQLITE_ONLY, Rig, camera, furnish, station, task, worker
 from tests.parts.workers import Voice
 from wire import specs
 from wire.link import Broker, Link
@@ -79,6 +79,7 @@ def test_dry_run_changes_nothing(client: httpx.Client, center: Rig) -> None:
     assert center.woken == []
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("resource", "at", "field"),
     [
@@ -98,6 +99,7 @@ def test_what_does_not_fit_is_refused(
     assert fields(put(client, resource, at)) == [["body", *field]]
 
 
+@SQLITE_ONLY
 def test_a_specs_problem_names_its_field(client: httpx.Client, center: Rig) -> None:
     """Problems are at the path that the operator wrote, without inner names, and quote nothing."""
     furnish(center.desk)
@@ -131,6 +133,7 @@ def test_references_are_kept_whole(client: httpx.Client, center: Rig) -> None:
     assert "s1" in moved.json()["detail"]
 
 
+@SQLITE_ONLY
 def test_passwords_are_kept_and_never_shown(client: httpx.Client, center: Rig) -> None:
     """I11: a put without the password keeps it; no answer shows it; another host loses it."""
     furnish(center.desk)
@@ -150,6 +153,7 @@ def test_passwords_are_kept_and_never_shown(client: httpx.Client, center: Rig) -
     assert all("s3cret" not in answer.text for answer in answers)
 
 
+@SQLITE_ONLY
 def test_a_document_too_large_to_send_is_refused(
     client: httpx.Client, center: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +166,7 @@ def test_a_document_too_large_to_send_is_refused(
     assert "another worker" in answers[-1].json()["detail"]
 
 
+@SQLITE_ONLY
 def test_a_task_too_large_to_send_is_refused(
     client: httpx.Client, center: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +231,7 @@ def test_status(client: httpx.Client, center: Rig) -> None:
     assert (found["state"], found["software"], found["fence"]) == ("Autonomous", "test 1", 1)
 
 
+@SQLITE_ONLY
 def test_nothing_answers_without_a_token(client: httpx.Client) -> None:
     """Every route of the schema answers 401 without a token, or with a wrong one."""
     schema = client.get(f"{API}/openapi.json").json()
@@ -245,6 +251,7 @@ def test_nothing_answers_without_a_token(client: httpx.Client) -> None:
                 assert "detail" in answer.json()
 
 
+@SQLITE_ONLY
 def test_large_bodies_are_refused(client: httpx.Client) -> None:
     """I8: a body above 1 MiB is answered by 413, whether its size was declared or not."""
     at = place(station())
@@ -255,6 +262,7 @@ def test_large_bodies_are_refused(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
+@SQLITE_ONLY
 def test_openapi_names_the_schemas(client: httpx.Client) -> None:
     """OpenAPI names the resources' own schemas."""
     schema = client.get(f"{API}/openapi.json").json()
@@ -264,6 +272,7 @@ def test_openapi_names_the_schemas(client: httpx.Client) -> None:
     assert name.startswith("Task")
 
 
+@SQLITE_ONLY
 def test_metrics(client: httpx.Client, center: Rig) -> None:
     """Prometheus text with counters of the process and gauges of the database."""
     furnish(center.desk)
@@ -293,6 +302,7 @@ def test_workers_of_one_station(client: httpx.Client, center: Rig) -> None:
     ]
 
 
+@SQLITE_ONLY
 def test_strangers_are_told_beside_the_workers(client: httpx.Client, center: Rig) -> None:
     """Whoever adds a device sees that it speaks, and under which name."""
     furnish(center.desk)

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.parts.centers import Rig, furnish
+from tests.parts.centers import SQLITE_ONLY, Rig, furnish
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
 STATION = "/api/v1/stations/s1"
@@ -49,6 +49,7 @@ def test_nasty_bodies(client: httpx.Client, center: Rig, path: str, body: bytes)
     assert answer.status_code in (200, 400, 422), answer.text
 
 
+@SQLITE_ONLY
 @pytest.mark.timeout(150)
 def test_every_operation(client: httpx.Client, center: Rig, web: tuple[FastAPI, str]) -> None:
     """Requests made from the schema, valid and not, never end in a 5xx."""
@@ -61,7 +62,7 @@ def test_every_operation(client: httpx.Client, center: Rig, web: tuple[FastAPI, 
             continue  # it never ends; test_event_routes.py reads it
 
         @settings(
-            max_examples=25,
+            max_examples=8,
             deadline=None,
             database=None,
             derandomize=True,

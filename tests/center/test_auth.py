@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from center import auth
 from center.auth import Throttle
 from center.tables import tokens
-from tests.parts.centers import Rig, SimulatedClock
+from tests.parts.centers import SQLITE_ONLY, Rig, SimulatedClock
 
 
 def test_a_token_opens_until_it_expires(center: Rig) -> None:
@@ -26,6 +26,7 @@ def test_a_token_opens_until_it_expires(center: Rig) -> None:
             assert auth.bearer_of(connection, wrong, now_ms) is None
 
 
+@SQLITE_ONLY
 def test_no_secret_is_kept(center: Rig) -> None:
     """I11: the database holds no secret."""
     with center.database.transaction() as connection:
@@ -59,6 +60,7 @@ def test_login_and_logout(center: Rig) -> None:
         assert auth.bearer_of(connection, f"Bearer {by_token}", now_ms) is None
 
 
+@SQLITE_ONLY
 def test_a_code_ends_after_five_minutes(center: Rig) -> None:
     """A code that nobody used is worth nothing later."""
     now_ms = center.clock.now_ms()

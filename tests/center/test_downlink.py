@@ -18,7 +18,7 @@ from center.credit import Credit
 from center.documents import LATE_S
 from center.downlink import Downlink, Terms
 from center.tables import desired_items, observed_items, open_incidents
-from tests.parts.centers import Rig, camera, furnish, rig, station, task, worker
+from tests.parts.centers import SQLITE_ONLY, Rig, camera, furnish, rig, station, task, worker
 from tests.parts.workers import Voice, crossing, held
 from wire import messages, specs
 from wire.messages import (
@@ -592,6 +592,7 @@ OURS: list[UpChannel] = ["hello", "hb", "will", "bye", "observed", "rsp"]
 CHANNELS: list[UpChannel] = [*OURS, "ev/alarm", "ev/bulk"]
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("channel", OURS)
 @pytest.mark.parametrize(
     "payload",

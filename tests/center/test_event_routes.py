@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.parts.centers import Rig, furnish, station, worker
+from tests.parts.centers import SQLITE_ONLY, Rig, furnish, station, worker
 from tests.parts.workers import Voice, crossing, crossings
 from tests.waiting import wait_for
 
@@ -69,6 +69,7 @@ def test_pages(client: httpx.Client, center: Rig, voice: Voice) -> None:
         assert sorted(seen) == list(range(1, 11))
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "query",
     [
@@ -131,6 +132,7 @@ class Listener:
         return [number for number, _ in self.seen]
 
 
+@SQLITE_ONLY
 def test_the_stream_begins_now_and_follows(client: httpx.Client, center: Rig, voice: Voice) -> None:
     """Without a starting point it tells what comes from now on, as it is stored."""
     center.hear("w1", "ev/bulk", voice.batch(1, crossings(2)))
@@ -140,6 +142,7 @@ def test_the_stream_begins_now_and_follows(client: httpx.Client, center: Rig, vo
     assert ": beat" in listener.lines
 
 
+@SQLITE_ONLY
 def test_the_stream_resumes(client: httpx.Client, center: Rig, voice: Voice) -> None:
     """`after` and Last-Event-ID say what was seen last; the header wins, as browsers send it."""
     center.hear("w1", "ev/bulk", voice.batch(1, crossings(5)))
@@ -152,6 +155,7 @@ def test_the_stream_resumes(client: httpx.Client, center: Rig, voice: Voice) -> 
         assert resumed.wait_for(2) == [4, 5]
 
 
+@SQLITE_ONLY
 def test_the_stream_of_a_station(client: httpx.Client, center: Rig, voice: Voice) -> None:
     """A station's stream holds its own events only."""
     center.desk.put(station("s2"))
@@ -164,6 +168,7 @@ def test_the_stream_of_a_station(client: httpx.Client, center: Rig, voice: Voice
         assert listener.wait_for(1) == [3]
 
 
+@SQLITE_ONLY
 def test_the_stream_tells_what_others_stored(
     client: httpx.Client, center: Rig, voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +179,7 @@ def test_the_stream_tells_what_others_stored(
         assert listener.wait_for(1) == [1]
 
 
+@SQLITE_ONLY
 def test_listeners_are_bounded(
     client: httpx.Client, center: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ def test_one_number_with_two_bodies(center: Rig, voice: Voice) -> None:
     assert msgspec.json.decode(letter.body)["track"] == 99
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "payload",
     [

@@ -28,7 +28,7 @@ from wire.topics import DownTopic, UpChannel
 
 START_MS = 1_800_000_000_000
 SQLITE_ONLY = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""For tests of the fixture `center` that are about the file itself."""
+"""For tests of the fixture `center` about the file itself, or that touch no SQL of their own."""
 
 
 @dataclass
