@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from center import auth, db
+from center import auth, db, presence
 from center.api import (
     calls,
     cameras,
@@ -67,6 +67,10 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
         database = db.open_database(config.data, config.database_url)
         parts.callback(database.close)
         db.migrate(database)
+        ended: list[tuple[str, str]] = []
+        if config.database_url is None:  # one center alone: no other has sessions of its own
+            with database.transaction() as connection:
+                ended = presence.end_sessions(connection)
         brokers = config.brokers or [_embedded_broker(config, parts)]
         counters, bell = Metrics(), Bell()
 
@@ -98,7 +102,7 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
         terms = Terms(
             heartbeat_s=config.heartbeat_s, window=config.window, brokers=config.announce_broker
         )
-        downlink = Downlink(database, link, clock, terms, counters, credit=credit)
+        downlink = Downlink(database, link, clock, terms, counters, credit=credit, ended=ended)
         notifier = Notifier(database, clock, counters, config.page_within)
         parts.callback(link.stop, 1.0)
         for part in (ingest, downlink, notifier):

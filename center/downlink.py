@@ -9,9 +9,10 @@ workers cost a few commits a second. What is said follows the commit.
 """
 
 import logging
+import random
 import secrets
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from center import clocks, db, dispatch, fencing, healing, hellos, ledger, observed, presence
-from center.admission import Door, Sluice
+from center.admission import HELLOS_A_S, Door, Sluice
 from center.clock import Clock
 from center.credit import Credit
 from center.db import Database
@@ -85,7 +86,9 @@ class Downlink:
         credit: Credit | None = None,
         door: Door | None = None,
         sluice: Sluice | None = None,
+        ended: Sequence[tuple[str, str]] = (),
     ) -> None:
+        """`ended` are workers with sessions of an earlier life of this center."""
         self._database = database
         self._link = link
         self._clock = clock
@@ -94,6 +97,8 @@ class Downlink:
         self._credit = credit or Credit(clock)
         self._door = door or Door()
         self._documents = Documents(database, link, clock, metrics, sluice or Sluice())
+        self._ended = deque(ended)
+        self._ended_spread_s = len(ended) / HELLOS_A_S
         self._seldom = Seldom(_log, clock)
         self._strangers: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()  # of the strangers, which other threads see
@@ -141,6 +146,7 @@ class Downlink:
             return
         for worker, session, seconds in self._credit.take_granted():
             send(self._link, current, Reply(worker, Leave(session=session, credit_s=seconds)))
+        self._call_back(current)
         try:
             if self._documents.send(current):
                 self._inbox.nudge()
@@ -148,6 +154,17 @@ class Downlink:
             if not group:
                 raise
             self._inbox.nudge()  # the group was answered, and must not be handled again
+
+    def _call_back(self, number: int) -> None:
+        """Ask the workers of ended sessions for a hello, so that none waits for its heartbeat."""
+        for _ in range(min(MAX_GROUP, len(self._ended))):
+            worker, session = self._ended.popleft()
+            deny = unknown_session(session, random.uniform(0, self._ended_spread_s))
+            if not send(self._link, number, Reply(worker, deny)):
+                self._ended.appendleft((worker, session))
+                return
+        if self._ended:
+            self._inbox.nudge()
 
     def _handle(self, group: list[Received]) -> None:
         answers: list[tuple[int, Reply]] = []

@@ -194,6 +194,17 @@ def welcome(
     )
 
 
+def end_sessions(connection: Connection) -> list[tuple[str, str]]:
+    """Every worker is to say hello again: this may be a database that was restored from a backup,
+    and what workers know better they say there. Workers and the sessions that were ended.
+    """
+    column = presence.c
+    live = select(column.worker, column.session).where(column.session != "", column.gone == "")
+    ended = [(row.worker, row.session) for row in connection.execute(live)]
+    connection.execute(update(presence).where(column.session != "").values(session=""))
+    return ended
+
+
 def deny(connection: Connection, worker: str, deny: Deny, healing: Healing) -> None:
     """Keep the reason for operators to see."""
     _set(connection, worker, denied=f"{deny.code}: {deny.reason}", **_healing(healing))

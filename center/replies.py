@@ -79,13 +79,13 @@ def revoked(worker: str, session: str) -> Deny:
     )
 
 
-def unknown_session(session: str) -> Deny:
+def unknown_session(session: str, within_s: float = 0.0) -> Deny:
     """The answer to a message of a session that does not count: say hello again, at once."""
     return Deny(
         session=session,
         code="retry",
         reason="this session is not known here; say hello again",
-        retry_after_s=0.0,
+        retry_after_s=within_s,
     )
 
 

@@ -402,6 +402,9 @@ class Uplink:
             log.info("desired revision %d: %d items", known.revision, len(self._desired.items()))
             self._on_desired()
             self._changed.set()
+            if self._up is not None and self._desired.fact(_TOLD) != str(known.generation):
+                # A database that was restored while this session went on: it is to be told all.
+                self._say("hello", self._hello(self._up.session))
 
     def _answered(self, sender: Sender, message: Ack | Rewind | Refused | Credit, up: Up) -> None:
         match message:

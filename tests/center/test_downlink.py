@@ -685,3 +685,26 @@ def test_a_deleted_worker_is_revoked_and_may_come_back(center: Rig) -> None:
     assert again.fence > voice.fence
     assert document.revision > voice.desired.revision
     assert center.count("generations_renewed_total") == 0
+
+
+def test_sessions_of_an_earlier_life_are_called_back(center: Rig) -> None:
+    """I1, I5: a center that starts may have been restored: each worker is asked for a hello."""
+    furnish(center.desk, "t1")
+    voice, _ = join(center, Voice())
+    with center.database.transaction() as connection:
+        ended = presence.end_sessions(connection)
+    assert ended == [("w1", "session-1")]
+    downlink = Downlink(
+        center.database, center.link, center.clock, Terms(), center.metrics, ended=ended
+    )
+    downlink.take([])
+    (deny,) = center.link.said()
+    assert isinstance(deny, Deny)
+    assert (deny.code, deny.session) == ("retry", "session-1")
+    downlink.take([])
+    assert center.link.said() == [], "once"
+    (again,) = center.hear("w1", "hb", voice.heartbeat())
+    assert isinstance(again, Deny), "whom that does not reach is asked at its next word"
+    welcome = center.hear("w1", "hello", voice.hello())[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.fence == voice.fence

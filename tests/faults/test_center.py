@@ -7,16 +7,19 @@ import zlib
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine, select
 
 from center.tables import dead_letters, gaps
 from tests.faults import rig
 from tests.faults.rig import House
+from tests.parts import proxy
 from tests.parts.links import publish_raw
+from tests.parts.proxy import Publish
 from tests.parts.workers import Voice, crossing, fake_worker
 from tests.waiting import wait_for
 from wire import codec, topics
-from wire.events import Ack, batch_name, encode_event
+from wire.events import Ack, Batch, batch_name, encode_event
 from wire.events import Refused as RefusedBatch
 from wire.topics import DownChannel, UpChannel
 
@@ -94,6 +97,86 @@ def test_poison_in_a_batch(house: House) -> None:
     engine.dispose()
 
 
+def _back_up(house: House, folder: Path) -> None:
+    path, copy = house.center.data / "center.db", folder / "backup.db"
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def _restore(house: House, folder: Path) -> None:
+    house.center.process.kill()
+    for old in house.center.data.glob("center.db*"):
+        old.unlink()
+    shutil.copy(folder / "backup.db", house.center.data / "center.db")
+    house.center.start()
+
+
+def _holding_back(epochs: set[int]) -> proxy.Rule:
+    """Batches of these epochs do not arrive: their turn has not come."""
+
+    def rule(publish: Publish) -> proxy.Fate:
+        topic = topics.parse(publish.topic)
+        if not isinstance(topic, topics.UpTopic) or not topic.channel.startswith("ev/"):
+            return "pass"
+        batch = codec.decode_up(topic, publish.payload)
+        return "drop" if isinstance(batch, Batch) and batch.epoch in epochs else "pass"
+
+    return rule
+
+
+def test_a_backup_from_the_midst_of_a_drain(house: House, tmp_path: Path) -> None:
+    """I1, I2, I3: newest epochs drain first, so the oldest is what a backup lacks; it is noticed
+    without anything new."""
+    with house.station("midst", start=False) as station:
+        station.network.refusing = True
+        station.start(prefill=200, prefill_lane="bulk")
+        station.kill()
+        oldest = {entry["epoch"] for entry in station.entries()}
+        for _ in range(5):
+            station.start(prefill=2, prefill_lane="bulk")
+            station.kill()
+        station.network.up.rule = _holding_back(oldest)
+        station.network.refusing = False
+        station.start(prefill=0, rate=0.0)
+        wait_for(lambda: station.status()["pending"]["bulk"] == 200, 25, "the newer are drained")
+        _back_up(house, tmp_path)
+        station.network.heal()
+        station.drained()
+        _restore(house, tmp_path)
+        wait_for(lambda: house.verdict(station).stored == 210, 30, "it is sent again")
+        assert house.verdict(station).clean
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_more_lanes_than_a_hello_holds(house: House, tmp_path: Path) -> None:
+    """I1, I3, I9: with 36 lanes undrained, a restored center still gets the newest again."""
+    with house.station("many", start=False) as station:
+        station.network.refusing = True
+        for _ in range(36):
+            station.start(prefill=1, prefill_lane="alarm")
+            station.kill()
+        old = {entry["epoch"] for entry in station.entries()}
+        station.network.up.rule = _holding_back(old)
+        station.network.refusing = False
+        station.start(prefill=0, rate=50.0, lane="alarm", limit=50)
+        station.generated(50)
+        wait_for(lambda: station.status()["pending"]["alarm"] == 36, 20, "the newest is drained")
+        _back_up(house, tmp_path)
+        station.change(limit=100)
+        station.generated(100)
+        wait_for(lambda: station.status()["pending"]["alarm"] == 36, 20, "and again")
+        house.center.process.kill()
+        station.network.heal()
+        station.change(limit=400)
+        station.generated(400)
+        _restore(house, tmp_path)
+        station.drained()
+        verdict = house.verdict(station)
+        assert verdict.clean, verdict
+        assert verdict.stored == 436
+
+
 def test_a_center_restored_from_a_backup(house: House, tmp_path: Path) -> None:
     """I1, I2, I3, I5: a center restored from yesterday's backup gets again what workers still have;
     what they do not have any more is declared."""
@@ -101,10 +184,7 @@ def test_a_center_restored_from_a_backup(house: House, tmp_path: Path) -> None:
         station.change(rate=60.0, limit=EVENTS)
         station.generated(EVENTS)
         station.drained()
-        backup = tmp_path / "backup.db"
-        path = house.center.data / "center.db"
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
-            source.backup(target)
+        _back_up(house, tmp_path)
         station.change(rate=60.0, limit=2 * EVENTS)
         station.generated(2 * EVENTS)
         station.drained()
@@ -113,11 +193,7 @@ def test_a_center_restored_from_a_backup(house: House, tmp_path: Path) -> None:
         station.start(rate=60.0, limit=EVENTS)
         station.generated(EVENTS)
         station.drained()
-        house.center.process.kill()
-        for old in house.center.data.glob("center.db*"):
-            old.unlink()
-        shutil.copy(backup, path)
-        house.center.start()
+        _restore(house, tmp_path)
         station.change(rate=60.0, limit=2 * EVENTS)
         station.generated(2 * EVENTS)
         station.drained()
