@@ -18,10 +18,11 @@ from importlib.metadata import version
 
 import msgspec
 
-from edge import brokers as choice
 from edge import observed
 from edge.clock import Clock
+from edge.memory import Memory
 from edge.pacing import Pace
+from edge.replies import Answer, Replies, no_calls
 from edge.sender import ACK_WITHIN_S, Sender
 from edge.store.desired import DesiredError, DesiredStore
 from edge.store.outbox import Outbox, Stored
@@ -66,9 +67,6 @@ _AT_ONCE = 3
 """Denials of a connection after which a hello is repeated at once, should the center ask for it."""
 _EVIDENCE = 4
 """Drained lanes that each hello names, so that a restored center shows itself."""
-_CALLS = 16
-_TOLD, _GOOD, _BROKERS = "told_generation", "good_broker", "brokers"
-"""Facts that are kept beside the desired document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +102,6 @@ class _Session:
     """Those that it is to be told of next."""
 
 
-async def _no_calls(call: Rpc) -> Rsp | None:
-    return Rsp(session=call.session, id=call.id, ok=False, error="this worker takes no calls")
-
-
 class Uplink:
     """The session with the center. Everything here runs on the agent's loop."""
 
@@ -123,7 +117,7 @@ class Uplink:
         ack_within_s: float = ACK_WITHIN_S,
         on_desired: Callable[[], None],
         report: Callable[[], Report],
-        answer: Callable[[Rpc], Awaitable[Rsp | None]] = _no_calls,
+        answer: Answer = no_calls,
     ) -> None:
         """`answer` does what a call asks for; None where it came too late."""
         self._identity = identity
@@ -133,7 +127,6 @@ class Uplink:
         self._ack_within_s = ack_within_s
         self._on_desired = on_desired
         self._report = report
-        self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[LinkEvent] = asyncio.Queue(_INBOX)
         self._stored = asyncio.Event()
@@ -144,7 +137,7 @@ class Uplink:
         self._session: _Session | None = None
         self._pace = Pace()
         self._told = observed.Told()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._replies = Replies(answer, self._say_reply)
         self._hello_not_before_s = 0.0
         self._center_ahead_ms = clock.wall_ms() - clock.boot_ms()
         self._challenge = ""
@@ -153,9 +146,9 @@ class Uplink:
         self._unheard = 0
         self._quiet_s = 0.0
         self.ignored = 0
-        self._configured = tuple(brokers)
+        self._memory = Memory(desired, brokers, identity.worker)
         self._link = Link(
-            self._brokers(),
+            self._memory.brokers(),
             client_id=identity.worker,
             subscribe=[topics.all_down(identity.worker)],
             on_event=self._enqueue,
@@ -203,8 +196,7 @@ class Uplink:
             if self._clock.monotonic_s() > deadline_s:
                 break
             await asyncio.sleep(0.02)
-        for call in self._calls:
-            call.cancel()
+        self._replies.cancel()
         if self._session is not None:
             self._say("bye", Bye(session=self._session.session))
         await asyncio.to_thread(self._link.stop)
@@ -229,7 +221,7 @@ class Uplink:
         self._loop.call_soon_threadsafe(self._put, event)
 
     def _on_good(self, broker: Broker) -> None:
-        self._loop.call_soon_threadsafe(self._remember, _GOOD, choice.address(broker))
+        self._loop.call_soon_threadsafe(self._memory.served, broker)
 
     def _woken(self, alarms: list[Stored]) -> None:
         if self._session is not None:
@@ -294,7 +286,7 @@ class Uplink:
                 if self._session is not None:
                     self._answered(self._session.sender, message, up)
             case Rpc():
-                self._call(message)
+                self._replies.take(message)
 
     def _welcomed(self, welcome: Welcome, up: Up) -> None:
         """A session begins, or the watermarks of further epochs are told on one that has begun."""
@@ -312,7 +304,8 @@ class Uplink:
             session.sender.settled(mark)
         session.sender.credited(welcome.credit_s)
         self._tell_lanes(session, up, welcome)
-        self._take_brokers(welcome.brokers)
+        if self._memory.announced(welcome.brokers):
+            self._link.reorder(self._memory.brokers())
         self._stored.set()
         self._changed.set()
 
@@ -338,7 +331,7 @@ class Uplink:
         A hello names some; the welcome that answers it settles these, and the next are told.
         """
         if session.telling is None:
-            if self._desired.fact(_TOLD) == str(welcome.generation):
+            if self._memory.was_told(welcome.generation):
                 return
             session.telling = []
             beyond_hello = self._outbox.held_from(MAX_EPOCHS, _MAX_LANES)
@@ -351,7 +344,7 @@ class Uplink:
             self._tell_again(session, up)
             return
         session.telling = None
-        self._remember(_TOLD, str(welcome.generation))
+        self._memory.told(welcome.generation)
 
     def _tell_again(self, session: _Session, up: Up) -> None:
         """Name the lanes that are being told of; a hello or its welcome may get lost."""
@@ -359,26 +352,6 @@ class Uplink:
             hello = self._hello(up.session)
             told = msgspec.structs.replace(hello, epochs=session.telling, epochs_more=0)
             self._say("hello", told)
-
-    def _take_brokers(self, urls: Iterable[str]) -> None:
-        """Where else this center can be met; kept for the next start. Nothing said: no change."""
-        announced = choice.written(choice.readable(urls))
-        if announced != choice.written(()) and announced != self._desired.fact(_BROKERS):
-            self._remember(_BROKERS, announced)
-            self._link.reorder(self._brokers())
-
-    def _brokers(self) -> list[Broker]:
-        announced = choice.remembered(self._desired.fact(_BROKERS))
-        good = self._desired.fact(_GOOD)
-        return choice.in_order(self._configured, announced, good, self._identity.worker)
-
-    def _remember(self, name: str, value: str) -> None:
-        """Keep a small fact over restarts; without it one only begins elsewhere."""
-        try:
-            if self._desired.fact(name) != value:
-                self._desired.remember(name, value)
-        except sqlite3.Error as error:
-            log.error("%s cannot be remembered: %s", name, error)
 
     def _denied(self, deny: Deny) -> None:
         self._turn(self._up, None)
@@ -402,7 +375,7 @@ class Uplink:
             log.info("desired revision %d: %d items", known.revision, len(self._desired.items()))
             self._on_desired()
             self._changed.set()
-            if self._up is not None and self._desired.fact(_TOLD) != str(known.generation):
+            if self._up is not None and not self._memory.was_told(known.generation):
                 # A database that was restored while this session went on: it is to be told all.
                 self._say("hello", self._hello(self._up.session))
 
@@ -439,26 +412,6 @@ class Uplink:
         epochs = [lane, *others][:MAX_EPOCHS]
         self._say("hello", msgspec.structs.replace(hello, epochs=epochs))
 
-    def _call(self, call: Rpc) -> None:
-        if len(self._calls) >= _CALLS:
-            self._say("rsp", Rsp(session=call.session, id=call.id, ok=False, error="busy"))
-            return
-        task = self._loop.create_task(self._answer_call(call), name=f"call {call.method[:20]}")
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-
-    async def _answer_call(self, call: Rpc) -> None:
-        try:
-            answer = await self._answer(call)
-        except Exception:
-            log.exception("call %s", call.method)
-            answer = Rsp(session=call.session, id=call.id, ok=False, error="the worker failed")
-        if answer is not None:
-            try:
-                self._say("rsp", answer)
-            except codec.TooLargeError as error:
-                self._say("rsp", Rsp(session=call.session, id=call.id, ok=False, error=str(error)))
-
     # --- what goes out ---
 
     async def _introduce(self) -> None:
@@ -469,7 +422,7 @@ class Uplink:
                 quiet_s, self._quiet_s = self._quiet_s, 0.0
                 await self._next_turn(self._random.uniform(0.5, 1.0) * quiet_s)
                 continue
-            if self._unheard >= _UNHEARD_AFTER and len(self._brokers()) > 1:
+            if self._unheard >= _UNHEARD_AFTER and len(self._memory.brokers()) > 1:
                 self._unheard = 0
                 self._link.drop(up.connection, "no center answers at this broker")
                 await self._next_turn()
@@ -576,6 +529,9 @@ class Uplink:
     ) -> bool:
         """Raises codec.TooLargeError."""
         return self._publish(channel, codec.encode(message))
+
+    def _say_reply(self, reply: Rsp) -> bool:
+        return self._say("rsp", reply)
 
     def _publish(self, channel: topics.UpChannel, payload: bytes) -> bool:
         if self._up is None:
