@@ -202,10 +202,6 @@ class DesiredStore:
         self._rotten = False
         return True
 
-    def replace(self, document: Desired) -> None:
-        """Take a whole document, verified first, in one transaction. Raises DesiredError."""
-        self.take(document)
-
     def fact(self, name: str) -> str | None:
         """A small fact that was remembered, None if it never was."""
         with self._lock:

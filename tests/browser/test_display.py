@@ -56,7 +56,7 @@ def offline(tmp_path: Path) -> Iterator[Worker]:
         "severity": "critical",
     }
     store = DesiredStore(tmp_path / "w1" / "desired.db", SystemClock())
-    store.replace(
+    store.take(
         desired(
             {
                 "kind": "Camera",

@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> DesiredStore:
 
 def test_a_document_is_kept_byte_for_byte(store: DesiredStore, tmp_path: Path) -> None:
     """C1: after a restart the same bytes, revision and digest are there."""
-    store.replace(document(CAMERA))
+    store.take(document(CAMERA))
     store.raise_fence(9)
     store.raise_fence(4)
     store.close()
@@ -63,24 +63,24 @@ def test_a_doubtful_document_replaces_nothing(
     store: DesiredStore, wrong: Desired, expected: str
 ) -> None:
     """An unsaid emptiness, a digest that does not fit, an item named twice: the old one stays."""
-    store.replace(document(CAMERA))
+    store.take(document(CAMERA))
     with pytest.raises(DesiredError, match=expected):
-        store.replace(wrong)
+        store.take(wrong)
     assert [item.id for item in store.items()] == ["c1"]
     store.close()
 
 
 def test_an_empty_document_that_says_so_is_obeyed(store: DesiredStore) -> None:
     """The last task of a station can be removed."""
-    store.replace(document(CAMERA))
-    store.replace(document(revision=8, empty=True))
+    store.take(document(CAMERA))
+    store.take(document(revision=8, empty=True))
     assert store.items() == []
     store.close()
 
 
 def test_check_finds_a_changed_document(store: DesiredStore, tmp_path: Path) -> None:
     """A row that was changed behind the worker's back is found at rest."""
-    store.replace(document(CAMERA))
+    store.take(document(CAMERA))
     store._connection.execute("UPDATE items SET body = '{}'")
     store.close()
     (tmp_path / "instance").touch()
@@ -109,7 +109,7 @@ def test_a_document_that_rotted_is_asked_for_again(
     store: DesiredStore, tmp_path: Path, old: bytes, new: bytes
 ) -> None:
     """I5: it is told as none, so the same document comes once more and takes its place."""
-    store.replace(document(CAMERA))
+    store.take(document(CAMERA))
     store.close()
     rotten(tmp_path, old, new)
     (tmp_path / "instance").touch()
