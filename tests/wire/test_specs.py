@@ -112,6 +112,17 @@ def test_a_task_survives_being_written_and_read() -> None:
             "spec.rules[2].when: a count needs at_least, at_most or both",
         ),
         (["spec", "rules"], [], "spec.rules: "),
+        (["spec", "rules", 0, "min_visit"], "soon", "spec.rules[0].min_visit: 'soon' is no dura"),
+        (["spec", "rules", 0, "min_visit"], 0, "spec.rules[0].min_visit: "),
+        (["spec", "priority"], "urgent", "spec.priority: "),
+        (["spec", "decode"], "some", "spec.decode: "),
+        (["spec", "masks"], {"Clock": [[0, 0], [1, 0], [1, 1]]}, "spec.masks.Clock: use 1 to"),
+        (["spec", "masks"], {"clock": [[0, 0], [1, 0]]}, "spec.masks.clock: needs at least 3"),
+        (
+            ["spec", "masks"],
+            {"clock": [[0, 0], [1, 1], [0.5, 0.5]]},
+            "spec.masks.clock: the polygon encloses no area",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_path(path: list[str | int], value: Any, expected: str) -> None:
@@ -119,6 +130,32 @@ def test_a_mistake_is_named_by_its_path(path: list[str | int], value: Any, expec
     with pytest.raises(specs.SpecError) as refused:
         specs.parse(changed(path, value))
     assert any(str(p).startswith(expected) for p in refused.value.problems), str(refused.value)
+
+
+def test_what_decoding_may_be_told_has_defaults_that_change_no_document() -> None:
+    """A task and a stream without the newer fields keep their bytes, and so their digests."""
+    task, plain = specs.parse(TASK), camera("rtsp://10.0.0.9/main")
+    assert isinstance(task, specs.Task)
+    assert (task.spec.priority, task.spec.decode, task.spec.masks) == ("normal", "adaptive", {})
+    assert {rule.min_visit for rule in task.spec.rules} == {None}
+    assert not {"priority", "decode", "masks"} & specs.document(task)["spec"].keys()
+    assert b"min_visit" not in specs.canonical(task)
+    stream = plain.spec.streams["main"]
+    assert (stream.transport, stream.hwaccel) == ("tcp", "none")
+    assert not {"transport", "hwaccel"} & specs.document(plain)["spec"]["streams"]["main"].keys()
+
+
+def test_what_decoding_is_told_is_read_and_written_back() -> None:
+    """Shortest visit, priority, full decoding and masks survive the way to a worker."""
+    document = changed(["spec", "masks"], {"clock": [[0, 0], [0.3, 0], [0.3, 0.1]]})
+    document["spec"] |= {"priority": "high", "decode": "full"}
+    document["spec"]["rules"][1]["min_visit"] = "500ms"
+    task = specs.parse(document)
+    assert isinstance(task, specs.Task)
+    assert (task.spec.priority, task.spec.decode) == ("high", "full")
+    assert task.spec.masks["clock"][1] == (0.3, 0.0)
+    assert task.spec.rules[1].min_visit == 0.5
+    assert specs.parse(json.loads(specs.canonical(task))) == task
 
 
 def test_every_mistake_is_named_at_once() -> None:
@@ -158,6 +195,36 @@ def camera(url: str, **more: str) -> specs.Camera:
     )
     assert isinstance(parsed, specs.Camera)
     return parsed
+
+
+@pytest.mark.parametrize(
+    ("url", "field", "value"),
+    [
+        ("http://10.0.0.9/mjpg", "transport", "udp"),
+        ("rtsps://10.0.0.9/main", "transport", "udp"),
+        ("file:///recordings/a.mp4", "transport", "udp"),
+        ("rtsp://10.0.0.9/main", "transport", "sctp"),
+        ("rtsp://10.0.0.9/main", "hwaccel", ""),
+        ("rtsp://10.0.0.9/main", "hwaccel", "CUDA"),
+        ("rtsp://10.0.0.9/main", "hwaccel", "cuda:1"),
+        ("rtsp://10.0.0.9/main", "hwaccel", "a" * 21),
+    ],
+)
+def test_how_a_stream_comes_and_who_decodes_it_is_checked(url: str, field: str, value: str) -> None:
+    """UDP is for rtsp:// alone; a device is a plain word; the error names the field."""
+    with pytest.raises(specs.SpecError) as refused:
+        camera(url, **{field: value})
+    assert [specs.dotted(p.path) for p in refused.value.problems] == [f"spec.streams.main.{field}"]
+
+
+def test_udp_and_a_device_are_told_to_the_worker() -> None:
+    """A listing shows both, and a camera that is applied again keeps them."""
+    made = camera("rtsp://keeper:s3cret@10.0.0.9/main", transport="udp", hwaccel="vaapi")
+    stream = made.spec.streams["main"]
+    assert (stream.transport, stream.hwaccel) == ("udp", "vaapi")
+    again = specs.parse(specs.redacted(made))
+    assert isinstance(again, specs.Camera)
+    assert specs.with_kept_passwords(again, made) == made
 
 
 def test_a_password_leaves_the_url_and_every_listing() -> None:

@@ -1,0 +1,99 @@
+"""An operator's wish: which camera, which model, which zones, lines and rules.
+
+Here: a task's shape, how much of its stream it wants to be seen, and what one of its fields says of
+another. Not here: conditions and rules (rules), what a model knows (edge/vision/manifest.py).
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from wire.specs.problems import Problem
+from wire.specs.rules import Counted, Crossing, Presence, Rule, leaves
+from wire.specs.values import Classes, Name, Point, Spec
+
+MAX_ZONES = 64
+MAX_RULES = 64
+MAX_POINTS = 64
+
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=MAX_POINTS)]
+Priority = Literal["low", "normal", "high"]
+
+
+class Model(Spec):
+    """Which detector looks at the pictures, and what it may report."""
+
+    name: Name
+    min_score: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    classes: Classes | None = Field(default=None, description="default: all of the model's")
+
+
+class TaskSpec(Spec):
+    """An operator's wish: a camera, a model and rules."""
+
+    camera: Name
+    stream: Name = "main"
+    fps: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=5.0, description="pictures analysed per second while something happens"
+    )
+    priority: Priority = Field(
+        default="normal",
+        description="when decoding costs more than the worker has, `low` is degraded first and "
+        "`high` last",
+    )
+    decode: Literal["adaptive", "full"] = Field(
+        default="adaptive",
+        description="adaptive: no more than the rules need while nothing changes; full: every "
+        "frame is decoded and every due one inferred, whatever happens",
+    )
+    model: Model
+    zones: dict[Name, Polygon] = Field(default_factory=dict, max_length=MAX_ZONES)
+    masks: dict[Name, Polygon] = Field(
+        default_factory=dict,
+        max_length=MAX_ZONES,
+        description="areas whose motion wakes nothing: a burned-in clock, a flag, a tree; objects "
+        "in them are still detected once the stream is awake",
+    )
+    lines: dict[Name, tuple[Point, Point]] = Field(default_factory=dict, max_length=MAX_ZONES)
+    rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES)
+
+
+def task_problems(spec: TaskSpec) -> Iterator[Problem]:
+    """Names that lead nowhere or twice, and shapes that hold nothing."""
+    seen: set[str] = set()
+    for field, areas in (("zones", spec.zones), ("masks", spec.masks)):
+        for name, points in areas.items():
+            if not _has_area(points):
+                yield Problem(("spec", field, name), "the polygon encloses no area")
+    for line, (first, second) in spec.lines.items():
+        if first == second:
+            yield Problem(("spec", "lines", line), "the line's two points are the same")
+    for index, rule in enumerate(spec.rules):
+        at: tuple[str | int, ...] = ("spec", "rules", index)
+        if rule.name in seen:
+            yield Problem((*at, "name"), f"two rules are named {rule.name!r}")
+        seen.add(rule.name)
+        for path, leaf in leaves(rule.when):
+            yield from _leaf_problems((*at, "when", *path), leaf, spec)
+
+
+def _leaf_problems(
+    at: tuple[str | int, ...], leaf: Presence | Crossing | Counted, spec: TaskSpec
+) -> Iterator[Problem]:
+    if isinstance(leaf, Crossing):
+        if leaf.line not in spec.lines:
+            yield Problem((*at, "crosses"), f"no line {leaf.line!r} in spec.lines")
+    elif leaf.zone is not None and leaf.zone not in spec.zones:
+        yield Problem((*at, "in"), f"no zone {leaf.zone!r} in spec.zones")
+    if spec.model.classes is not None:
+        for name in leaf.classes:
+            if name not in spec.model.classes:
+                yield Problem((*at, "class"), f"class {name!r} is not in spec.model.classes")
+
+
+def _has_area(points: tuple[Point, ...]) -> bool:
+    """Shoelace formula: a polygon whose points lie on one line can hold nothing."""
+    following = (*points[1:], points[0])
+    twice = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, following, strict=True))
+    return abs(twice) > 1e-9
