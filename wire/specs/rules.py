@@ -143,7 +143,8 @@ class Rule(Spec):
     min_visit: Annotated[Seconds, Field(gt=0)] | None = Field(
         default=None,
         description="shortest visit that the rule must see; default: its `for`, or 1 s for a "
-        "crossing and for a rule without `for`; where an absence counts, no more than its `grace`",
+        "crossing and for a rule without `for`; with at_most or not, at most 1 s: a visit "
+        "interrupts what the rule waits for",
     )
 
     @model_validator(mode="after")
