@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -51,6 +52,9 @@ class Start:
     """Open this stream and begin its tasks."""
 
     work: StreamWork
+    dark_since_s: float | None = None
+    """Since when it was wanted and nobody looked, in monotonic seconds, which all processes of a
+    machine share: what was to be seen until its first picture was missed (I10). None: it is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,11 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Close this stream; its open incidents end as removed."""
+    """Close this stream; its open incidents end with that reason."""
 
     key: StreamKey
+    reason: Literal["removed", "interrupted"] = "removed"
+    """`interrupted`: another process goes on with it."""
 
 
 Action = Start | Update | Stop
