@@ -15,7 +15,14 @@ import av.error
 from av.video.stream import VideoStream
 
 from edge.clock import SystemClock
-from edge.video.source import SourceError, Timeline, frame_rate, is_recording, open_container
+from edge.video.source import (
+    SourceError,
+    Timeline,
+    frame_rate,
+    has_stamps,
+    is_recording,
+    open_container,
+)
 from wire import specs
 from wire.specs import shown_url
 
@@ -71,14 +78,15 @@ def _key_interval_s(
 ) -> float | None:
     """The longest time between key frames among the packets that come in time."""
     timeline = Timeline(0.0, OPEN_S, is_recording(stream))
-    timeline.begin(video)
+    timeline.begin(video, stamped=has_stamps(container))
     last_s: float | None = None
     longest_s: float | None = None
     try:
         for packet in container.demux(video):
-            if now_s() > until_s or (packet.size == 0 and packet.dts is None):
+            arrived_s = now_s()
+            if arrived_s > until_s or (packet.size == 0 and packet.dts is None):
                 break
-            at_s, _ = timeline.stamp(packet)
+            at_s, _ = timeline.stamp(packet, arrived_s)
             if packet.is_keyframe:
                 if last_s is not None:
                     longest_s = max(longest_s or 0.0, at_s - last_s)

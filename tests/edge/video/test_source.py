@@ -207,7 +207,7 @@ def stamped(made: Timeline, *stamps: tuple[int | None, int | None]) -> list[floa
     for pts, dts in stamps:
         packet = av.Packet(b"x")
         packet.pts, packet.dts = pts, dts
-        times.append(round(made.stamp(cast("Any", packet))[0], 6))
+        times.append(round(made.stamp(cast("Any", packet), 0.0)[0], 6))
     return times
 
 
