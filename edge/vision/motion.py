@@ -15,6 +15,7 @@ All times are stream time (pts) in seconds: pictures may come at any rate.
 """
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,7 @@ HABIT_MARGIN = 1.25
 """A change counts that exceeds the habit by so much."""
 MAX_HABITUAL = 0.25
 """Of the counted cells. If more would be habits, none are: busy is better than blind."""
+MAX_OPEN = 8
 LONGEST_STEP_S = 1.0
 """More time than this between two explanations proves no more."""
 MOST_WEIGHT = 0.3
@@ -119,9 +121,10 @@ class _Scene:
         self.habitual = np.zeros(shape, np.bool_)
         self.limit = np.empty(shape, np.float32)
         """What counts as a change, in levels."""
-        self.size = np.zeros(shape, np.float32)
-        """The difference at the last look, and the cells that counted."""
         self.cells = np.zeros(shape, np.bool_)
+        """Which counted at the last look."""
+        self.open: deque[tuple[float, Luma]] = deque(maxlen=MAX_OPEN)
+        """The last looks that wait for an explanation: when, and by how much cells differed."""
 
 
 class Motion:
@@ -165,38 +168,38 @@ class Motion:
         step_s = max(0.0, pts_s - scene.last_s)
         scene.last_s = max(scene.last_s, pts_s)
         relit = _follow_light(scene, picture)
-        scene.size = np.abs(_difference(picture, scene.ground))
-        changed = scene.size > scene.limit
+        size = np.abs(_difference(picture, scene.ground))
+        changed = size > scene.limit
         counting = changed & scene.counts
         share = int(np.count_nonzero(counting)) / scene.counted
         if share > RELIT_SHARE:
             _learn_anew(scene, picture)
             return Change(moved=True, share=share, cells=counting, relit=True)
-        scene.cells = _groups(counting)
+        cells = scene.cells = _groups(counting)
+        share = int(np.count_nonzero(cells)) / scene.counted
+        if share:
+            scene.open.append((pts_s, np.ceil(size * cells).astype(np.uint8)))
         if step_s:
-            _learn(scene, picture, changed, step_s)
-        share = int(np.count_nonzero(scene.cells)) / scene.counted
-        return Change(moved=share > 0, share=share, cells=scene.cells, relit=relit)
+            _learn(scene, picture, size, changed, step_s)
+        return Change(moved=share > 0, share=share, cells=cells, relit=relit)
 
     def explained(self, boxes: Floats, pts_s: float) -> None:
-        """Where the detector saw anything at all in the picture last looked at: N × 4, 0..1.
+        """Where the detector saw anything at all in the picture looked at then: N × 4, 0..1.
 
-        Changed cells that no box explains, again and again, become habits; a box heals them.
+        Changed cells that no box explains, again and again, become habits; a box heals them. It
+        may come late by `MAX_OPEN` looks that moved; later it is not heeded.
         """
         scene = self._scene
         if scene is None:
             return
         step_s = min(max(0.0, pts_s - scene.explained_s), LONGEST_STEP_S)
-        scene.explained_s = pts_s
+        scene.explained_s = max(pts_s, scene.explained_s)
+        while scene.open and scene.open[0][0] < pts_s:
+            scene.open.popleft()
         covered = _covered(boxes, scene.shape)
-        scene.habit_s[covered] = 0.0
-        strange = scene.cells & ~covered
-        if strange.any():
-            size = scene.size[strange]
-            scene.habit_s[strange] += step_s
-            scene.swing[strange] = np.maximum(scene.swing[strange], size)
-            weight = _weight(step_s, NOISE_S)
-            scene.noise[strange] += weight * (size * size - scene.noise[strange])
+        scene.habit_s[covered] = 0
+        if step_s and scene.open and scene.open[0][0] == pts_s:
+            _wonder(scene, scene.open.popleft()[1], ~covered, step_s)
         _judge(scene)
 
 
@@ -217,10 +220,20 @@ def _learn_anew(scene: _Scene, picture: Floats) -> None:
     scene.still_s.fill(0)
     np.maximum(scene.noise, _RELIT_DEVIATION**2, out=scene.noise)
     scene.cells = np.zeros(scene.shape, np.bool_)
+    scene.open.clear()
     _judge(scene)
 
 
-def _learn(scene: _Scene, picture: Floats, changed: Cells, step_s: float) -> None:
+def _wonder(scene: _Scene, size: Luma, uncovered: Cells, step_s: float) -> None:
+    """Learn from cells that changed without explanation: they may do so always."""
+    strange = (size > 0) & uncovered
+    far = size[strange].astype(np.float32)
+    scene.habit_s[strange] += step_s
+    scene.swing[strange] = np.maximum(scene.swing[strange], far)
+    scene.noise[strange] += _weight(step_s, NOISE_S) * (far * far - scene.noise[strange])
+
+
+def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s: float) -> None:
     """What is still becomes ground, and what is usual becomes noise; habits fade."""
     ground = scene.ground
     cv2.accumulateWeighted(
@@ -236,7 +249,7 @@ def _learn(scene: _Scene, picture: Floats, changed: Cells, step_s: float) -> Non
     if since_s < LEARN_EVERY_S:
         return
     scene.learned_s = scene.last_s
-    size = np.minimum(scene.size, 2 * scene.limit)
+    size = np.minimum(size, 2 * scene.limit)
     size[scene.cells] = 0
     usual = cv2.blur(size * size, (5, 5))
     weight = min(_weight(since_s, NOISE_S), MOST_WEIGHT)
