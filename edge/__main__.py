@@ -1,4 +1,4 @@
-"""`forecourt-edge`: run | replay | check.
+"""`forecourt-edge`: run | replay | explain | check.
 
 A table of contents: each command reads its words here and is done elsewhere. What a command needs
 is imported when it is called, so that an agent never loads a decoder.
@@ -146,6 +146,26 @@ def replay(
             files=files, task_file=task, model=model, models=folders, start=start, as_json=as_json
         )
     )
+
+
+@app.command()
+def explain(
+    task: Annotated[Path, typer.Argument(help="YAML file with one Task or more.")],
+    gop: Annotated[
+        str | None,
+        typer.Option(help="Time between the camera's key frames, as 2s [1, 2, 4, 10 s, none]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Tell what each rule needs to see and why, and how little of the stream is decoded for it.
+
+    Reads the file and nothing else. Exit code 2 for bad input. Example:
+
+    forecourt-edge explain bay-2.yaml --gop 2s
+    """
+    from edge.explain import command
+
+    raise typer.Exit(command(task_file=task, gop=gop, as_json=as_json))
 
 
 @app.command()

@@ -117,32 +117,30 @@ def idle(demand: Demand, traits: Traits) -> Idle:
     if demand.full:
         return _full("a task asks for every frame (decode: full)")
     if traits.keys_alone is False:
-        return _full("its key packets give no picture by themselves (intra refresh)")
+        return _full(
+            "with intra refresh no key packet gives a picture by itself: all must be decoded"
+        )
     if traits.intra_only:
         look_s = min(visit_s, MOMENT_S)
         every_s = _whole_gops(look_s, gop_s) if _is_known(gop_s) else look_s
-        return Idle("KEY", every_s, 0.0, f"every frame is a key frame: {_each(every_s)} will do")
+        why = f"every frame is a key frame: one each {shown_s(every_s)} will do"
+        return Idle("KEY", every_s, 0.0, why)
     if traits.keys_alone is None:
         return _full("it is not known yet whether its key frames can be decoded alone")
     if gop_s == math.inf:
         return _full("it sends no second key frame")
     if not _is_known(gop_s):
         return _full("it is not known yet how often its key frames come")
-    comes = f"key frames come every {shown_s(gop_s)}"
+    gop, visit = f"a GOP of {shown_s(gop_s)}", f"the shortest visit ({shown_s(visit_s)})"
     if gop_s <= visit_s:
         every_s = _whole_gops(min(visit_s, LONGEST_LOOK_S), gop_s)
-        will_do = "each of them" if every_s == gop_s else _each(every_s)
-        return Idle(
-            "KEY", every_s, 0.0,
-            f"{comes}, the shortest visit takes {shown_s(visit_s)}: {will_do} will do",
-        )  # fmt: skip
+        will_do = "each key frame" if every_s == gop_s else f"one key frame each {shown_s(every_s)}"
+        return Idle("KEY", every_s, 0.0, f"{gop} is no longer than {visit}: {will_do} will do")
     then_s = gop_s - visit_s
-    rarer = f"{comes}, too rarely for a visit of {shown_s(visit_s)}"
     if then_s > MOST_OF_A_GOP * gop_s:
-        return _full(f"{rarer}, and so nearly all must be decoded")
-    return Idle(
-        "KEY", gop_s, then_s, f"{rarer}: the first {shown_s(then_s)} of each GOP are decoded too"
-    )
+        return _full(f"{gop} is far longer than {visit}: nearly all would be decoded anyway")
+    why = f"{gop} is longer than {visit}: its first {shown_s(then_s)} must be decoded too"
+    return Idle("KEY", gop_s, then_s, why)
 
 
 def shown_s(seconds: float) -> str:
@@ -184,10 +182,6 @@ def _is_known(gop_s: float | None) -> TypeGuard[float]:
 def _whole_gops(at_most_s: float, gop_s: float) -> float:
     """The longest time of whole GOPs, at least one, that is not above `at_most_s`."""
     return gop_s * max(1, math.floor((at_most_s + _EPSILON_S) / gop_s))
-
-
-def _each(every_s: float) -> str:
-    return f"one each {shown_s(every_s)}"
 
 
 def _full(why: str) -> Idle:
