@@ -1,0 +1,337 @@
+"""The recordings that the video benchmarks measure, each made once and kept in `.bench/streams`.
+
+The reference stream: a real still frame with noise, as x264 veryfast sends it at a constant
+4 Mbit/s, 1080p25, a key frame every 50 pictures, no B-frames. Through it walks, now and then, a
+real person: cut from another recording by its difference from the empty place. Where the assets
+are missing both are rendered (models/scenes.py).
+
+Here: what is shown when, how it is encoded, and which network finds it. Not here: measuring.
+"""
+
+import bisect
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import av.filter
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from benchmarks import stage
+from edge.vision.manifest import Manifest, find
+from wire import specs
+
+Picture = npt.NDArray[np.uint8]
+Visits = tuple[tuple[float, float], ...]
+"""Who is there: from which second, for how many."""
+
+WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
+MIN_VISIT_S = 2.0
+"""The shortest visit that the tasks here must see: one GOP."""
+_MADE_BY = 1
+"""Raise it when pictures of the same recipe become others."""
+_LENGTHS_S = (0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 3.2, 4.4)
+_PAUSE_S = 5.3
+"""Between visits; no multiple of a GOP's length, so that they begin anywhere in one."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the bytes of a stream: a part is encoded, and then repeated."""
+
+    name: str
+    part_s: float
+    times: int
+    visits: Visits
+    """Within the part."""
+    codec: str = "libx264"
+    options: dict[str, str] = field(default_factory=dict)
+    noise: int = 6
+
+
+_CONSTANT = {"b": "4M", "minrate": "4M", "maxrate": "4M", "bufsize": "4M"}
+_ENCODERS: dict[str, dict[str, Any]] = {
+    "reference": {"options": _CONSTANT},
+    "bframes": {"options": {**_CONSTANT, "bf": "3"}},
+    "refs4": {"options": {**_CONSTANT, "refs": "4"}},
+    "h265": {"codec": "libx265", "options": {"b": "4M"}},
+    "capped": {"options": {"crf": "26", "maxrate": "4M", "bufsize": "8M"}},
+    "noise": {"options": _CONSTANT, "noise": 20},
+}
+VARIANTS = tuple(_ENCODERS)[1:]
+
+
+def _of_all_lengths() -> Visits:
+    """One visit of each length."""
+    ends = itertools.accumulate((length + _PAUSE_S for length in _LENGTHS_S), initial=_PAUSE_S)
+    return tuple(zip(ends, _LENGTHS_S, strict=False))
+
+
+_PART_S = 20.0
+ACTIVITIES: dict[str, Visits] = {
+    "idle": (),
+    "mixed": ((8.0, 5.0),),  # three bursts of 5 s a minute: 25 % activity
+    "always": ((0.0, _PART_S),),
+    "visits": _of_all_lengths(),
+}
+
+
+def recipe(activity: str, encoder: str = "reference", seconds: float = 60.0) -> Recipe:
+    """How a stream is made; it lasts for `seconds`, rounded up to whole parts of 20 s.
+
+    `visits` shows each of its lengths once, however long that takes.
+    """
+    visits = ACTIVITIES[activity]
+    part_s, times = _PART_S, math.ceil(seconds / _PART_S)
+    if activity == "visits":
+        part_s, times = float(math.ceil(sum(visits[-1]) + _PAUSE_S)), 1
+    return Recipe(f"{encoder}-{activity}", part_s, times, visits, **_ENCODERS[encoder])
+
+
+def stream(folder: Path, made: Recipe) -> Path:
+    """The file of a recipe, made now if it does not lie in `folder` yet."""
+    scene = _scene()
+    told = repr((asdict(made), type(scene).__name__, _MADE_BY, av.__version__))
+    hashed = hashlib.sha256(told.encode()).hexdigest()[:10]
+    file = folder / "streams" / f"{made.name}-{hashed}.mp4"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stage.say(f"making {made.name}, {made.part_s * made.times:g} s")
+        part, fresh = (file.with_name(f"{what}-{file.name}") for what in ("part", "new"))
+        _encode(part, made, scene)
+        _repeat(part, fresh, made)
+        part.unlink()
+        fresh.replace(file)
+    return file
+
+
+def task(camera: str = "c1") -> specs.Task:
+    """What watches these streams: a person anywhere, at 5 looks a second."""
+    rule = {
+        "name": "person",
+        "when": {"class": "person"},
+        "for": 0,
+        "min_visit": MIN_VISIT_S,
+        "severity": "warning",
+    }
+    found = specs.parse(
+        {
+            "kind": "Task",
+            "metadata": {"name": camera, "station": "bench"},
+            "spec": {
+                "camera": camera,
+                "fps": 5,
+                "model": {"name": model().name, "min_score": 0.35},
+                "rules": [rule],
+            },
+        }
+    )
+    assert isinstance(found, specs.Task)
+    return found
+
+
+def model() -> Manifest:
+    """A network that finds the person: YOLOX-nano the real one, our own the rendered one."""
+    assets = _assets()
+    if assets is not None:
+        return find([assets / "models"], "yolox-nano")
+    return find([stage.ROOT / "models"], "forecourt-nano")
+
+
+def _assets() -> Path | None:
+    folder = Path(os.environ.get("FORECOURT_ASSETS", stage.ROOT.parent / "shared" / "assets"))
+    needed = ("videos/traffic_camera.mp4", "videos/person-bicycle-car-detection.mp4",
+              "models/yolox_nano.onnx")  # fmt: skip
+    return folder if all((folder / name).is_file() for name in needed) else None
+
+
+# --- what is shown -----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _scene() -> "_Filmed | _Rendered":
+    assets = _assets()
+    if assets is None:
+        stage.say("no assets (set FORECOURT_ASSETS): the streams are rendered")
+        return _Rendered()
+    return _Filmed(assets / "videos")
+
+
+def _pictures(file: Path, from_s: float, to_s: float) -> Iterator[Picture]:
+    with av.open(str(file)) as container:
+        for picture in container.decode(video=0):
+            if picture.time is not None and picture.time > to_s:
+                return
+            if picture.time is not None and picture.time >= from_s:
+                yield picture.to_ndarray(format="bgr24")
+
+
+class _Filmed:
+    """A motorway that stands still, and a man who walks over it."""
+
+    TALL = 300
+    SPEED = 240
+    """Pixels a second, at this height a walk."""
+    FOOT = 940
+    """The row on which he walks."""
+
+    def __init__(self, videos: Path) -> None:
+        still = next(_pictures(videos / "traffic_camera.mp4", 10.0, 11.0))
+        self.still = cv2.resize(still, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        walk = _pictures(videos / "person-bicycle-car-detection.mp4", 25.1, 26.9)
+        self._steps = _cut_out([picture[:150, :172] for picture in walk], self.TALL)
+
+    def at(self, t_s: float, since_s: float | None) -> Picture:
+        """The picture at a time; `since_s` is how long somebody has been there, if so."""
+        if since_s is None:
+            return self.still
+        image, cover = self._steps[int(since_s * 12) % len(self._steps)]
+        room = WIDTH - 400
+        there, back = divmod((since_s * self.SPEED) % (2 * room), room)
+        left = 100 + int(room - back if there else back)
+        if there:
+            image, cover = image[:, ::-1], cover[:, ::-1]
+        rows = slice(self.FOOT - image.shape[0], self.FOOT)
+        columns = slice(left, left + image.shape[1])
+        picture = self.still.copy()
+        behind = picture[rows, columns]
+        picture[rows, columns] = (behind + (image - behind.astype(np.float32)) * cover).astype(
+            np.uint8
+        )
+        return picture
+
+
+def _cut_out(
+    pictures: list[Picture], tall: int
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """What moves in the pictures, cut along its outline and `tall` pixels high, step by step.
+
+    Each is an image and how much of it covers what lies behind, 0..1.
+    """
+    empty = np.median(np.stack(pictures), axis=0).astype(np.uint8)
+    steps = []
+    for picture in pictures:
+        moved = cv2.GaussianBlur(cv2.absdiff(picture, empty).max(axis=2), (3, 3), 0)
+        mask = (moved > 14).astype(np.uint8)
+        mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+        largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        x, y, width, height = (int(n) for n in stats[largest, :4])
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        size = (max(1, round(width * tall / height)), tall)
+        alpha = (labels[rows, columns] == largest).astype(np.float32)
+        image = cv2.resize(picture[rows, columns], size, interpolation=cv2.INTER_CUBIC)
+        cover = cv2.GaussianBlur(cv2.resize(alpha, size), (5, 5), 0)
+        steps.append((image.astype(np.float32), np.asarray(cover[..., None], np.float32)))
+    return steps
+
+
+class _Rendered:
+    """The demo's forecourt without its visitors, and one who walks over it."""
+
+    def __init__(self) -> None:
+        from models import scenes
+
+        self._scenes = scenes
+        self._empty = self._stage(())
+        self.still = self._empty.frame(0.0)[0]
+
+    def _stage(self, actors: tuple[Any, ...]) -> Any:
+        demo = self._scenes.demo_scenario(WIDTH, HEIGHT)
+        return self._scenes.Stage(
+            self._scenes.Scenario(demo.layout, demo.camera, demo.light, actors, math.inf)
+        )
+
+    @lru_cache(maxsize=1)  # noqa: B019 - there is one scene in a process
+    def _walking(self) -> Any:
+        stops = [(turn * 6.0, 4.0 if turn % 2 else -4.0, 10.0) for turn in range(100)]
+        looks = self._scenes.make_looks(np.random.default_rng(3), vest=True)
+        return self._stage((self._scenes.walker(1, looks, stops),))
+
+    def at(self, t_s: float, since_s: float | None) -> Picture:
+        """The picture at a time; `since_s` is how long somebody has been there, if so."""
+        if since_s is None:
+            return self.still
+        picture: Picture = self._walking().frame(since_s)[0]
+        return picture
+
+
+# --- how it is encoded -------------------------------------------------------------------------
+
+
+def _encode(file: Path, made: Recipe, scene: "_Filmed | _Rendered") -> None:
+    noisy = _noise(made.noise)
+    with av.open(str(file), "w") as container:
+        options = {"preset": "veryfast", "g": str(GOP), "bf": "0", "sc_threshold": "0"}
+        if made.codec == "libx265":
+            options["x265-params"] = (
+                f"keyint={GOP}:min-keyint={GOP}:scenecut=0:bframes=0:open-gop=0:log-level=error"
+                ":vbv-maxrate=4000:vbv-bufsize=4000"
+            )
+        track = container.add_stream(made.codec, rate=FPS, options={**options, **made.options})
+        assert isinstance(track, VideoStream)
+        track.width, track.height, track.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        track.codec_context.time_base = Fraction(1, FPS)
+        for number in range(round(made.part_s * FPS)):
+            t_s = number / FPS
+            frame = VideoFrame.from_ndarray(scene.at(t_s, _since_s(made.visits, t_s)), "bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            noisy.push(frame)
+            out = noisy.pull()
+            assert isinstance(out, VideoFrame)
+            out.pict_type = 0  # else the encoder takes a picture's former type for an order
+            container.mux(track.encode(out))
+        container.mux(track.encode(None))
+
+
+def _repeat(part: Path, whole: Path, made: Recipe) -> None:
+    """The part again and again, its packets as they are: each of its GOPs stands alone."""
+    with av.open(str(whole), "w") as out:
+        track: VideoStream | None = None
+        for turn in range(made.times):
+            with av.open(str(part)) as container:
+                source = container.streams.video[0]
+                if track is None:
+                    track = out.add_stream_from_template(source)
+                for packet in container.demux(source):
+                    if packet.dts is None or packet.pts is None or packet.time_base is None:
+                        continue
+                    shift = round(turn * made.part_s / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = track
+                    out.mux(packet)
+
+
+def _since_s(visits: Visits, t_s: float) -> float | None:
+    """How long somebody has been there."""
+    index = bisect.bisect_right(visits, (t_s, math.inf)) - 1
+    if index < 0:
+        return None
+    began_s, length_s = visits[index]
+    return t_s - began_s if t_s < began_s + length_s - 1e-6 else None
+
+
+def _noise(strength: int) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=WIDTH, height=HEIGHT, format=av.VideoFormat("bgr24"),
+                              time_base=Fraction(1, FPS))  # fmt: skip
+    steps = [
+        graph.add("format", "yuv420p"),
+        graph.add("noise", f"alls={strength}:allf=t"),
+        graph.add("buffersink"),
+    ]
+    for before, after in itertools.pairwise([source, *steps]):
+        before.link_to(after)
+    graph.configure()
+    return graph
