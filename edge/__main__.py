@@ -55,6 +55,10 @@ def run(
     threads: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [1].")
     ] = None,
+    cpus: Annotated[
+        float | None,
+        typer.Option(envvar=f"{_PREFIX}CPUS", help="Cores to use at most [what its cgroup says]."),
+    ] = None,
     quota_mb: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}QUOTA_MB", help="Most that events take [256].")
     ] = None,
@@ -94,7 +98,7 @@ def run(
     given = {
         "worker": worker, "data": data, "broker": broker, "models": models,
         "recordings": recordings, "display": display, "shards": shards, "threads": threads,
-        "quota_mb": quota_mb, "keep_acked_h": keep_acked_h,
+        "cpus": cpus, "quota_mb": quota_mb, "keep_acked_h": keep_acked_h,
         "reconnect_max_s": reconnect_max_s, "log_level": log_level,
     }  # fmt: skip
     _refuse_passwords(context, broker or [])

@@ -65,6 +65,7 @@ class Config(BaseModel):
     display: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8090"
     shards: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     threads: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
     quota_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 256
     keep_acked_h: Annotated[float, Field(ge=0, le=8760)] = 24.0
     reconnect_max_s: Annotated[float, Field(ge=1, le=3600)] = 60.0

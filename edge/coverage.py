@@ -16,11 +16,14 @@ A task's rules are applied together, so its coverage is that of each of its rule
 A look counts once its fate is known, in the second in which it is known.
 """
 
+import math
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge.clock import Clock
+from wire.messages import MAX_BELOW
 
 WINDOW_S = 60
 """Whole seconds that are remembered."""
@@ -78,3 +81,12 @@ class Coverage:
 
     def _now_s(self) -> int:
         return int(self._clock.monotonic_s())
+
+
+def below(ratios: Mapping[str, float | None]) -> dict[str, float]:
+    """The tasks that lack something, worst first, as a heartbeat names them (StreamHealth.tasks).
+
+    Rounded down to a thousandth: what is not whole never looks so.
+    """
+    lacking = sorted((r, name) for name, r in ratios.items() if r is not None and r < 1)
+    return {name: math.floor(ratio * 1000) / 1000 for ratio, name in lacking[:MAX_BELOW]}

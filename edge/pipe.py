@@ -4,7 +4,8 @@ Here: plain frozen messages, and nothing that decodes or infers: the agent impor
 must stay small. Not here: what either does about a message (shards, shard).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from edge.reconcile import Action, StreamKey
@@ -50,6 +51,13 @@ class Show:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """Agent to shard: use no more CPU than this from now on."""
+
+    cores: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Agent to shard: end open incidents as interrupted, then stop."""
 
@@ -70,6 +78,10 @@ class Beat:
     tasks: tuple[ItemObserved, ...]
     looks: int
     """Pictures analysed since the shard started."""
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    """By task: looks made ÷ looks wanted over the last minute, where any was wanted."""
+    catch_ups_dropped: int = 0
+    """Times since the shard started that the CPU was too short to decode what was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,6 @@ class PictureError(Exception):
     """Why there is no live picture of a stream, and what to do."""
 
 
-ToShard = Settings | Apply | Stored | Show | Finish
+ToShard = Settings | Apply | Budget | Stored | Show | Finish
 ToAgent = Happened | Beat | Shown | Finished
 Pipe = Connection

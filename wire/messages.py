@@ -19,6 +19,8 @@ PROTOCOL = "1.0"
 MAX_EPOCHS = 32
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 """Raw bytes of all parts of a desired document."""
+MAX_BELOW = 16
+"""Tasks of a stream whose coverage a heartbeat names."""
 PART_BYTES = 192 * 1024
 """Raw bytes of items that one part holds; an item alone may be as long as a message."""
 
@@ -200,10 +202,18 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     stream: str
     state: Literal["opening", "running", "lost", "ended"]
     level: str = "FULL"
+    """How much of it was decoded at last: OFF, KEY or FULL."""
+    step: str = ""
+    """How far it is degraded because the CPU is short: not at all, `half` or `quarter` of the looks
+    that are wanted, `key` frames only."""
     decoded_fps: float = 0.0
     analysed_fps: float = 0.0
     wanted_fps: float = 0.0
     coverage: float | None = None
+    """Looks made ÷ looks wanted over the last minute by all of its tasks."""
+    tasks: dict[str, float] = {}
+    """The same of each task that lacks some, worst first, at most `MAX_BELOW`: the rest saw all.
+    A task's coverage is that of each of its rules."""
     error: str = ""
 
 

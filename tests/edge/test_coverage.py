@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from edge.coverage import WINDOW_S, Coverage
+from edge.coverage import WINDOW_S, Coverage, below
 from tests.parts.clock import SteppedClock
+from wire.messages import MAX_BELOW
 
 
 @pytest.fixture
@@ -67,6 +68,14 @@ def test_a_lost_camera_and_a_dropped_catch_up_do_not(
         clock.step(1)
         coverage.unseen(1.0)
     assert coverage.ratio() == 0.0
+
+
+def test_a_heartbeat_names_the_tasks_that_lack_something() -> None:
+    """I10: worst first, a bounded number (I8), never rounded up to whole."""
+    ratios = {"whole": 1.0, "asleep": None, "nearly": 0.99996, "half": 0.5}
+    assert list(below(ratios).items()) == [("half", 0.5), ("nearly", 0.999)]
+    many = {f"t{number}": number / 100 for number in range(100)}
+    assert list(below(many)) == [f"t{number}" for number in range(MAX_BELOW)]
 
 
 def test_its_memory_is_bounded(coverage: Coverage, clock: SteppedClock) -> None:
