@@ -4,10 +4,13 @@ Here: stamps that jump, wrap, are missing or made up. Not here: whether a camera
 clock (arrivals.py), the time of pictures (decode.py).
 """
 
+import math
 from fractions import Fraction
 
 import av
 from av.video.stream import VideoStream
+
+from edge.video.arrivals import CREEP
 
 FALLBACK_FPS = 25.0
 SANE_FPS = (0.1, 240.0)
@@ -19,6 +22,8 @@ AHEAD_S = 2.0
 """A camera's stamps that leap further ahead of the clock than this have jumped."""
 SETTLE_S = 5.0
 """How long a connection may take to send what it had kept when it was opened."""
+FOLLOW_S = 10.0
+"""How often a camera's time is brought back to the clock's, by at most `CREEP` of it."""
 
 _ARRIVAL_BASE = Fraction(1, 90_000)
 _LEAST_STEP_S = 0.001
@@ -38,7 +43,8 @@ class Timeline:
 
     Decode stamps never fall back by more than `REORDER_S` and never leap by more than `gap_s`. A
     recording's packet that has no such stamp comes one frame after the one before; a camera's when
-    it arrives.
+    it arrives. A camera whose clock is off a little is brought back, so that a connection of weeks
+    still tells the right time.
     """
 
     def __init__(self, begin_s: float, gap_s: float, recorded: bool) -> None:
@@ -57,6 +63,9 @@ class Timeline:
         self._began_s = 0.0
         self._early_s = 0.0
         """Arrival minus stream time of the most punctual packet of the first `SETTLE_S`."""
+        self._follow_at_s = 0.0
+        self._least_s = math.inf
+        """As `_early_s`, of the last `FOLLOW_S`."""
 
     def begin(self, video: VideoStream, *, stamped: bool = True) -> None:
         """Another pass: what comes next follows on what was.
@@ -124,12 +133,27 @@ class Timeline:
         return settled and leap_s > REORDER_S and ahead_s > AHEAD_S
 
     def _settle(self, now_s: float) -> None:
-        """Learn from the first packets when the others are to be expected."""
+        """Learn from the first packets when the others are to be expected; then keep to that."""
         early_s = now_s - self._seconds(self._decode)
         if not self.moved:
             self._began_s, self._early_s = now_s, early_s
-        elif now_s <= self._began_s + SETTLE_S and self._stamped:
+            self._follow_at_s, self._least_s = now_s + SETTLE_S + FOLLOW_S, math.inf
+        elif self._recorded or not self._stamped:
+            return
+        elif now_s <= self._began_s + SETTLE_S:
             self._early_s = min(self._early_s, early_s)
+        elif now_s < self._follow_at_s:
+            self._least_s = min(self._least_s, early_s)
+        else:
+            self._follow(now_s)
+
+    def _follow(self, now_s: float) -> None:
+        """Shift what comes by less than half a frame towards where it is expected."""
+        most = min(CREEP * FOLLOW_S * self._ticks_a_s, self._step / 2)
+        off = min(self._least_s - self._early_s, FOLLOW_S) * self._ticks_a_s
+        if self._offset is not None:
+            self._offset += round(max(-most, min(off, most)))
+        self._follow_at_s, self._least_s = now_s + FOLLOW_S, math.inf
 
     def _seconds(self, ticks: int) -> float:
         # Not by way of Fraction: this runs for every packet of every stream.

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,10 @@ class RtspCamera:
 
     url: str
     process: "subprocess.Popen[str]"
+
+    def stream(self, name: str) -> str:
+        """The address of another stream of this camera."""
+        return f"{self.url.rpartition('/')[0]}/{name}"
 
     def freeze(self) -> None:
         """Connections stay open and nothing comes any more."""
@@ -61,16 +65,23 @@ def serving(
     user: str = "",
     password: str = "",
     digest: bool = False,
+    codec: str = "h264",
+    audio: bool = False,
+    more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Iterator[RtspCamera]:
     """A camera that sends `file` (raw H.264) over and over, or a ball that moves.
 
-    Skips the test where GStreamer is missing.
+    `codec` is h264, h265 or mjpeg; with `audio` it has a sound track too. `more` are further
+    streams of the camera by name, each with what it has other than these. Skips the test where
+    GStreamer is missing.
     """
     if missing():
         pytest.skip(f"no GStreamer RTSP server: {missing()}")
+    stream = {"file": str(file) if file else "", "fps": fps, "codec": codec, "audio": audio}
+    mounts = {"stream": stream} | {name: {**stream, **has} for name, has in (more or {}).items()}
     settings = {
-        "file": str(file) if file else "", "fps": fps, "user": user, "password": password,
-        "digest": digest,
+        "mounts": mounts,
+        "user": user, "password": password, "digest": digest,
     }  # fmt: skip
     process = subprocess.Popen(
         [_PYTHON, str(_SERVER)],

@@ -16,20 +16,34 @@ gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # type: ignore[import-not-found]  # noqa: E402
 
+# Codec: how a test picture becomes it, and how a file of it is read.
+_ENCODERS = {
+    "h264": "x264enc tune=zerolatency key-int-max={fps} speed-preset=ultrafast "
+    "! rtph264pay name=pay0 pt=96 config-interval=-1",
+    "h265": "x265enc tune=zerolatency key-int-max={fps} speed-preset=ultrafast "
+    "! rtph265pay name=pay0 pt=96 config-interval=-1",
+    "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
+}
+_SOUND = (
+    "audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=8000,channels=1 "
+    "! alawenc ! rtppcmapay name=pay1 pt=8"
+)
 
-def _pipeline(settings: dict[str, Any]) -> str:
+
+def _pipeline(mount: dict[str, Any]) -> str:
     """What is served: an Annex B file over and over, or a test picture that moves."""
-    if settings["file"]:
+    if mount["file"]:
         return (
-            f'( multifilesrc location="{settings["file"]}" loop=true '
-            f"! h264parse config-interval=-1 ! video/x-h264,framerate={settings['fps']}/1 "
+            f'( multifilesrc location="{mount["file"]}" loop=true '
+            f"! h264parse config-interval=-1 ! video/x-h264,framerate={mount['fps']}/1 "
             "! rtph264pay name=pay0 pt=96 )"
         )
+    encoder = _ENCODERS[mount["codec"]].format(fps=mount["fps"])
+    sound = _SOUND if mount["audio"] else ""
     return (
         "( videotestsrc is-live=true pattern=ball "
-        f"! video/x-raw,width=320,height=240,framerate={settings['fps']}/1 "
-        f"! x264enc tune=zerolatency key-int-max={settings['fps']} speed-preset=ultrafast "
-        "! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+        f"! video/x-raw,format=I420,width=320,height=240,framerate={mount['fps']}/1 "
+        f"! {encoder} {sound} )"
     )
 
 
@@ -58,12 +72,13 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service("0")
-    factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(_pipeline(settings))
-    factory.set_shared(True)
-    if settings["user"]:
-        _protect(server, factory, settings)
-    server.get_mount_points().add_factory("/stream", factory)
+    for name, mount in settings["mounts"].items():
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(_pipeline(mount))
+        factory.set_shared(True)
+        if settings["user"]:
+            _protect(server, factory, settings)
+        server.get_mount_points().add_factory(f"/{name}", factory)
     loop = GLib.MainLoop()
     server.attach(None)
     sys.stdout.write(f"{server.get_bound_port()}\n")
