@@ -4,12 +4,13 @@ Here: which frames are due, and the way of a frame through detector, tracker and
 where frames come from (edge/video), threads, processes, and the clock.
 
     for frame in frames:
-        if analysis.due(frame):
+        if analysis.due(frame.pts_s):
             events = analysis.look(frame, detector.detect_frame(frame))
     events = analysis.close("removed")
 
-Tasks with the same model on one stream share a detection. `due` and `look` share no state, so one
-thread may choose frames while another looks at them.
+Where nothing has changed since the last look, `carry` stands for a look. Tasks with the same model
+on one stream share a detection. `due` and `look` share no state, so one thread may choose frames
+while another looks at them.
 """
 
 import math
@@ -20,7 +21,7 @@ import msgspec
 from edge.video.decode import Frame
 from edge.vision import program, rules
 from edge.vision.detect import Detections, Detector
-from edge.vision.track import LIKE, Tracker
+from edge.vision.track import LIKE, Track, Tracker
 from wire import specs
 from wire.events import Event
 
@@ -73,9 +74,20 @@ class Analysis:
         """Objects of this connection that were not followed because there were too many."""
         return self._tracker.shed
 
-    def due(self, frame: Frame) -> bool:
-        """Whether this frame is to be looked at. Ask once for each frame, in their order."""
-        return self._schedule.due(frame.pts_s)
+    def due(self, pts_s: float, *, follows: bool = True) -> bool:
+        """Whether the frame of this time is to be looked at. Ask once for each, in their order.
+
+        `follows`: no frame of the stream was left out since the one that was asked for last.
+        """
+        return self._schedule.due(pts_s, follows)
+
+    def expects(self, pts_s: float) -> bool:
+        """Whether `due` would say so of a frame before which others are left out."""
+        return self._schedule.turn(pts_s, False) is not None
+
+    def slow_down(self, factor: float) -> None:
+        """Want only that share of the looks from now on, 0..1: the budget is short."""
+        self._schedule.fps = self.fps * factor
 
     def look(
         self, frame: Frame, detections: Detections, coverage: float | None = None
@@ -90,11 +102,30 @@ class Analysis:
             events = self.close("interrupted")
         self._looked_s = frame.pts_s
         tracks = self._tracker.update(_of_classes(detections, self._like), frame.pts_s)
+        return events + self._judged(tracks, frame, coverage)
+
+    def carry(self, frame: Frame, coverage: float | None = None) -> list[Event]:
+        """As `look`, of a frame in which nothing has changed: what was there still is."""
+        if self._looked_s is None or frame.pts_s <= self._looked_s:
+            return []
+        self._looked_s = frame.pts_s
+        return self._judged(self._tracker.hold(frame.pts_s), frame, coverage)
+
+    def differs(self, detections: Detections) -> bool:
+        """Whether a detector sees other objects than `carry` would carry."""
+        return self._tracker.differs(_of_classes(detections, self._like))
+
+    @property
+    def restless(self) -> bool:
+        """Whether an object that is followed moves."""
+        return self._tracker.restless
+
+    def _judged(self, tracks: Sequence[Track], frame: Frame, coverage: float | None) -> list[Event]:
         self._state, found = rules.step(self._program, self._state, tracks, frame.pts_s, frame.t_ms)
         if coverage is None:
-            return events + found
+            return found
         covered = round(coverage, 3)
-        return events + [msgspec.structs.replace(event, coverage=covered) for event in found]
+        return [msgspec.structs.replace(event, coverage=covered) for event in found]
 
     def close(self, reason: str) -> list[Event]:
         """End what is open, each at its last seen moment: `interrupted` or `removed`.
@@ -124,21 +155,40 @@ class _Schedule:
         self._fps = fps
         self._first_s = 0.0
         self._previous_s = math.inf
+        self._interval_s = 0.0
         self._turn = -1
 
-    def due(self, pts_s: float) -> bool:
+    @property
+    def fps(self) -> float:
+        """Looks wanted a second; another number starts anew with the next frame."""
+        return self._fps
+
+    @fps.setter
+    def fps(self, fps: float) -> None:
+        if fps != self._fps:
+            self._fps = fps
+            self._first_s, self._turn = self._previous_s, 0
+
+    def due(self, pts_s: float, follows: bool) -> bool:
         """Whether the frame of this time is the one for its turn; time that falls starts anew."""
         if pts_s < self._previous_s:
             self._first_s = self._previous_s = pts_s
             self._turn = -1
-        interval_s = min(pts_s - self._previous_s, 1 / self._fps)
+        turn = self.turn(pts_s, follows)
+        if follows:
+            self._interval_s = min(pts_s - self._previous_s, 1 / self._fps)
         self._previous_s = pts_s
-        # The next frame is as far away as the last one: half of that tells which is nearer.
-        turn = math.floor((pts_s - self._first_s + interval_s / 2) * self._fps + 1e-6)
-        if turn <= self._turn:
+        if turn is None:
             return False
         self._turn = turn
         return True
+
+    def turn(self, pts_s: float, follows: bool) -> int | None:
+        """The turn that a frame of this time is for, if it has not come yet."""
+        # The next frame is as far away as the last one: half of that tells which is nearer.
+        interval_s = min(pts_s - self._previous_s, 1 / self._fps) if follows else self._interval_s
+        turn = math.floor((pts_s - self._first_s + interval_s / 2) * self._fps + 1e-6)
+        return turn if turn > self._turn or pts_s < self._previous_s else None
 
 
 def _named(spec: specs.TaskSpec) -> set[str]:

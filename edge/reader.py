@@ -227,7 +227,7 @@ class Reader(threading.Thread):
             self._stream_s = frame.pts_s + _STEP_S
             while self._waiting:
                 self._desk.errand(partial(self._waiting.popleft(), frame))
-            due = tuple(analysis for analysis in self._analyses if analysis.due(frame))
+            due = tuple(analysis for analysis in self._analyses if analysis.due(frame.pts_s))
             if due:
                 missed = self._desk.put(Look(self, frame, due))
                 if missed is not None:

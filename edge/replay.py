@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Literal, TextIO
 from urllib.parse import quote
 
 import msgspec
@@ -24,14 +24,19 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from edge.analysis import Analysis
 from edge.clock import Clock, SystemClock
-from edge.video.decode import DecodeStats, frames, starting_at
-from edge.video.source import Packet, SourceError, packets
+from edge.video import demand as demands
+from edge.video.decode import Decoder, DecodeStats, starting_at
+from edge.video.errors import SourceError
+from edge.video.source import Packet, packets
 from edge.vision.detect import Detector
 from edge.vision.manifest import Manifest, MissingModelError, ModelError, at, find
+from edge.vision.motion import Motion
+from edge.watch import Seen, Watch
 from wire import specs, text
 from wire.events import Event, encode_event
 
 BAD_INPUT = 2
+Decode = Literal["task", "adaptive", "full"]
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 """A path that was written as a URL has lost one of its slashes."""
 
@@ -48,6 +53,12 @@ class Summary:
     packets: int = 0
     frames_decoded: int = 0
     frames_analysed: int = 0
+    frames_carried: int = 0
+    """Pictures in which nothing had changed: what was seen before them still held."""
+    caught_up_s: float = 0.0
+    """Of the recordings' time: left out at first, and decoded after all."""
+    idle_s: float = 0.0
+    """Of the recordings' time: nothing changed, and little was decoded."""
     decode_errors: int = 0
     events: int = 0
     tracks_shed: int = 0
@@ -63,15 +74,18 @@ def replay(
     task: specs.Task,
     detector: Detector,
     *,
+    decode: Decode = "task",
     start_ms: int = 0,
     limit_s: float | None = None,
     summary: Summary | None = None,
     progress: Callable[[int], object] = lambda _: None,
+    on_look: Callable[[Seen], object] = lambda _: None,
 ) -> Iterator[Event]:
     """The events of one recording; open incidents end as `interrupted` with it.
 
-    `limit_s` stops after that much of its time. `progress` gets the bytes of each packet that was
-    read. Raises SourceError if the file cannot be read, or holds no picture that can be decoded;
+    `decode` says how much of it is decoded, instead of the task. `limit_s` stops after that much of
+    its time. `progress` gets the bytes of each packet that was read, `on_look` each picture that is
+    looked at. Raises SourceError if the file cannot be read, or holds no picture to be decoded;
     the events up to there have come by then.
     """
     summary = summary if summary is not None else Summary()
@@ -79,16 +93,14 @@ def replay(
     analysis = Analysis(task, 0, detector, _scope(file))
     stream = specs.Stream(url=f"file://{quote(str(file.resolve()))}", pace="fast")
     failure: SourceError | None = None
-    last_s = 0.0
-    source = _counted(packets(stream), progress)
+    watch = _watch(task, analysis, decode)
+    decoder = Decoder(starting_at(start_ms), stats)
     try:
-        for frame in frames(source, anchor=starting_at(start_ms), stats=stats):
-            if limit_s is not None and frame.pts_s > limit_s:
+        for seen in watch.pictures(_counted(packets(stream), progress), decoder):
+            if limit_s is not None and seen.frame.pts_s > limit_s:
                 break
-            last_s = frame.pts_s
-            if analysis.due(frame):
-                summary.frames_analysed += 1
-                yield from analysis.look(frame, detector.detect_frame(frame))
+            on_look(seen)
+            yield from _looked(seen, analysis, detector, watch, summary)
     except SourceError as error:
         failure = error
     yield from analysis.close("interrupted")
@@ -97,7 +109,9 @@ def replay(
     summary.frames_decoded += stats.frames
     summary.decode_errors += stats.errors
     summary.tracks_shed += analysis.tracks_shed
-    summary.video_s += last_s
+    summary.caught_up_s += watch.caught_up_s
+    summary.idle_s += watch.idle_s
+    summary.video_s += watch.now_s if limit_s is None else min(limit_s, watch.now_s)
     if failure is not None:
         raise failure
     if not stats.frames:
@@ -107,6 +121,35 @@ def replay(
         )
 
 
+def _watch(task: specs.Task, analysis: Analysis, decode: Decode) -> Watch:
+    """A watch for one task, whatever it says of its decoding if `decode` says otherwise."""
+    if decode != "task":
+        spec = task.spec.model_copy(update={"decode": decode})
+        task = task.model_copy(update={"spec": spec})
+    motion = Motion(masks=tuple(task.spec.masks.values()))
+    watch = Watch(demands.of_task(task), motion)
+    watch.analyses = (analysis,)
+    return watch
+
+
+def _looked(
+    seen: Seen, analysis: Analysis, detector: Detector, watch: Watch, summary: Summary
+) -> list[Event]:
+    """What a picture brings."""
+    if seen.quiet:
+        summary.frames_carried += 1
+        return analysis.carry(seen.frame)
+    detections = detector.detect_frame(seen.frame)
+    summary.frames_analysed += 1
+    differs = seen.check and analysis.differs(detections)
+    if seen.check and not differs:
+        events = analysis.carry(seen.frame)
+    else:
+        events = analysis.look(seen.frame, detections)
+    watch.looked(detections.boxes, seen.frame.pts_s, restless=analysis.restless, differs=differs)
+    return events
+
+
 def command(
     *,
     files: Sequence[Path],
@@ -114,6 +157,7 @@ def command(
     model: str | None = None,
     models: Sequence[Path] = (),
     start: str = "2026-01-01T00:00:00Z",
+    decode: Decode = "task",
     as_json: bool = False,
     out: BinaryIO | None = None,
     err: TextIO | None = None,
@@ -148,7 +192,7 @@ def command(
             shown = bar.add_task(file.name, total=_size_bytes(file))
             try:
                 for event in replay(
-                    file, task, detector, start_ms=start_ms, summary=summary,
+                    file, task, detector, decode=decode, start_ms=start_ms, summary=summary,
                     progress=partial(bar.advance, shown),
                 ):  # fmt: skip
                     summary.events += 1
@@ -263,7 +307,7 @@ def _say(err: TextIO, text: str) -> None:
 
 def _rounded(summary: Summary) -> Summary:
     """The summary with figures that people can read."""
-    for name in ("video_s", "wall_s", "times_real_time"):
+    for name in ("video_s", "wall_s", "times_real_time", "caught_up_s", "idle_s"):
         setattr(summary, name, round(getattr(summary, name), 3))
     return summary
 
@@ -274,6 +318,7 @@ def _sentence(summary: Summary) -> str:
         f"{summary.files} files{failed}: {summary.video_s:.1f} s of video in "
         f"{summary.wall_s:.1f} s ({summary.times_real_time:.1f} times real time), "
         f"{summary.packets} packets read, {summary.frames_decoded} frames decoded, "
-        f"{summary.frames_analysed} analysed, {summary.decode_errors} decode errors, "
+        f"{summary.frames_analysed} analysed, {summary.frames_carried} unchanged, "
+        f"{summary.decode_errors} decode errors, "
         f"{summary.events} events"
     )

@@ -1,7 +1,8 @@
 """Frames out of packets.
 
 Here: the decoder, the time of each picture, and its conversion to a model's input. Not here: where
-packets come from (source.py), which frames are looked at (analysis.py).
+packets come from (source.py), which of them are decoded (watch.py), which frames are looked at
+(analysis.py).
 
 Decoder threads are 1: a worker has more streams than cores, and frame threads would delay pictures.
 A display matrix (rotation) and non-square pixels are not applied: zones are drawn on the picture
@@ -11,7 +12,7 @@ as it is stored.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import av.error
@@ -21,16 +22,24 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from edge.video.source import FALLBACK_FPS, Packet, frame_rate
+from edge.video.errors import SourceError
+from edge.video.source import Packet
+from edge.video.timeline import FALLBACK_FPS, frame_rate
 
 Image = npt.NDArray[np.uint8]
 Resize = Literal["letterbox", "stretch"]
 Color = Literal["BGR", "RGB"]
+_FORMATS = {"BGR": ("bgr24", 3), "RGB": ("rgb24", 3), "GRAY": ("gray8", 1)}
+"""FFmpeg's name of a format, and its bytes a pixel."""
 
 SETTLE_S = 5.0
 """How long a connection may take to send what it had kept when it was opened."""
 LEAST_STEP_S = 0.001
 """Pictures closer than this have the same stamp; the later one is put one frame on."""
+MAX_PIXELS = 36_000_000
+"""Larger pictures are refused: a few of them would fill a shard's memory. 8K has 33 million."""
+LUMA_WIDTH = 240
+"""Cells across of the small grey picture that motion is looked for in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class DecodeStats:
 
     packets: int = 0
     frames: int = 0
+    """Pictures decoded, those included that were decoded again."""
+    given: int = 0
     errors: int = 0
     """Packets that the decoder refused. Their pictures are missing; the stream goes on."""
 
@@ -72,6 +83,8 @@ class Frame:
     pts_s: float
     t_ms: int
     index: int
+    follows: bool
+    """Whether it is the very next one of the stream: nothing was left out before it."""
     _scalers: "_Scalers" = field(repr=False, compare=False)
     _images: dict[tuple[object, ...], Image] = field(
         default_factory=dict, repr=False, compare=False
@@ -101,6 +114,15 @@ class Frame:
             image = self._images[key] = self._converted(width, height, resize, pad, color)
         return image
 
+    def luma(self) -> Image:
+        """Its brightness, small: height × `LUMA_WIDTH`, area averages of the decoder's Y plane.
+
+        Not shared, and to be called by one thread only.
+        """
+        width, height = self.size
+        small = (LUMA_WIDTH, max(1, round(height * LUMA_WIDTH / width)))
+        return self._scalers.scale(self.picture, small, "GRAY")[:, :, 0]
+
     def _converted(self, width: int, height: int, resize: Resize, pad: int, color: Color) -> Image:
         used = _fitted(self.size, (width, height)) if resize == "letterbox" else (width, height)
         scaled = self._scalers.scale(self.picture, used, color)
@@ -121,23 +143,24 @@ class _Scalers:
     """The stream's scalers, one for each output: setting one up costs more than using it."""
 
     def __init__(self) -> None:
-        self._scalers: dict[tuple[tuple[int, int], Color], VideoReformatter] = {}
+        self._scalers: dict[tuple[tuple[int, int], str], VideoReformatter] = {}
 
-    def scale(self, picture: VideoFrame, size: tuple[int, int], color: Color) -> Image:
+    def scale(self, picture: VideoFrame, size: tuple[int, int], color: str) -> Image:
         """Straight from the decoder's YUV to bytes of that size (width, height)."""
         scaler = self._scalers.setdefault((size, color), VideoReformatter())
         width, height = size
+        name, deep = _FORMATS[color]
         scaled = scaler.reformat(
             picture,
             width=width,
             height=height,
-            format="bgr24" if color == "BGR" else "rgb24",
+            format=name,
             interpolation=Interpolation.AREA,
             threads=1,
         )
         plane = scaled.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        return rows[:height, : width * 3].reshape(height, width, 3)
+        return rows[:height, : width * deep].reshape(height, width, deep)
 
 
 def frames(
@@ -146,44 +169,154 @@ def frames(
     anchor: Callable[[float], Anchor],
     stats: DecodeStats | None = None,
 ) -> Iterator[Frame]:
-    """The pictures of a stream in the order in which they are shown, with times that go forward.
-
-    `anchor` is asked as packets arrive, with their stream time. A new connection begins with
-    pictures that were kept for it and so arrive late; the earliest anchor of the first `SETTLE_S`
-    holds. A packet that cannot be decoded is counted in `stats` and skipped. Size and codec may
-    change between packets.
-    """
-    stats = stats if stats is not None else DecodeStats()
-    scalers = _Scalers()
-    times = _Times()
-    anchored: Anchor | None = None
-    settled_s = 0.0
+    """All pictures of a stream in the order in which they are shown; see `Decoder`."""
+    decoder = Decoder(anchor, stats if stats is not None else DecodeStats())
     for packet in packets:
-        if anchored is None:
-            anchored = anchor(packet.pts_s)
-            settled_s = packet.pts_s + SETTLE_S
-        elif packet.data is not None and packet.pts_s < settled_s:
-            anchored = anchored.earlier(anchor(packet.pts_s))
-        stats.packets += packet.data is not None
-        for picture in _pictures(packet, times, stats):
-            pts_s = times.of(picture)
-            yield Frame(picture, pts_s, anchored.t_ms(pts_s), stats.frames, scalers)
-            stats.frames += 1
+        decoder.note(packet)
+        yield from decoder.feed(packet)
 
 
-def _pictures(packet: Packet, times: "_Times", stats: DecodeStats) -> list[VideoFrame]:
-    """What the decoder gives for a packet: none, one, or several at the end of its input."""
-    if packet.data is not None:
-        times.follow(packet)
-    decoder = times.decoder
-    if decoder is None:
-        return []
-    try:
-        pictures = decoder.decode(packet.data)
-    except av.error.FFmpegError:
-        stats.errors += 1
-        return []
-    return pictures
+class Decoder:
+    """The decoder of one connection: packets in their order, or key packets each by itself.
+
+    `note` is told of every packet, decoded or not: `anchor` is asked as they arrive, with their
+    stream time. A new connection begins with pictures that were kept for it and so arrive late; the
+    earliest anchor of the first `SETTLE_S` holds. Times go forward; a packet that cannot be decoded
+    is counted in `stats` and skipped. Size and codec may change between packets. Raises
+    SourceError for pictures of more than `MAX_PIXELS`.
+    """
+
+    def __init__(self, anchor: Callable[[float], Anchor], stats: DecodeStats) -> None:
+        self._anchor = anchor
+        self._stats = stats
+        self._scalers = _Scalers()
+        self._times = _Times()
+        self._anchored: Anchor | None = None
+        self._settled_s = 0.0
+        self._again_until_s: float | None = None
+        self._follows = True
+        self._holds = False
+
+    def note(self, packet: Packet) -> None:
+        """A packet has come, whatever becomes of it."""
+        if self._anchored is None:
+            self._anchored = self._anchor(packet.pts_s)
+            self._settled_s = packet.pts_s + SETTLE_S
+        elif packet.data is not None and packet.pts_s < self._settled_s:
+            self._anchored = self._anchored.earlier(self._anchor(packet.pts_s))
+        self._stats.packets += packet.data is not None
+
+    def feed(self, packet: Packet) -> Iterator[Frame]:
+        """The pictures that come out as a packet goes in: none, one, or several at the end."""
+        for picture in self._decoded(packet):
+            frame = self._frame(picture)
+            if frame is not None:
+                yield frame
+
+    def alone(self, packet: Packet) -> Frame | None:
+        """The picture of a key packet by itself; None if it gives none.
+
+        Drained at once, since reordered pictures would otherwise hold it back, and flushed: what
+        follows needs another start.
+        """
+        self.leave_out()
+        pictures = self._decoded(packet)
+        decoder = self._times.decoder
+        if decoder is not None:
+            pictures += self._drained(decoder)
+            decoder.flush_buffers()
+        self._holds = False
+        whole = [picture for picture in pictures if not picture.is_corrupt]
+        return self._frame(whole[0]) if whole else None
+
+    def drain(self) -> Iterator[Frame]:
+        """What it still holds, before packets are left out."""
+        decoder = self._times.decoder
+        if decoder is None or not self._holds:
+            return
+        for picture in self._drained(decoder):
+            frame = self._frame(picture)
+            if frame is not None:
+                yield frame
+        self.leave_out()
+
+    def leave_out(self) -> None:
+        """Some packets were not fed: the next one is a key packet, and starts anew."""
+        self._follows = False
+        if self._holds and self._times.decoder is not None:
+            self._times.decoder.flush_buffers()
+        self._holds = False
+
+    def again(self, after_s: float) -> None:
+        """Start anew from an earlier key packet; only pictures after that time are given."""
+        self.leave_out()
+        self._follows = True
+        self._times.back_to(after_s)
+        self._again_until_s = after_s
+
+    def stands_alone(self, packet: Packet) -> bool:
+        """Whether a key packet gives a whole picture by itself, tried in a decoder of its own."""
+        assert packet.data is not None
+        of_stream = packet.data.stream.codec_context
+        trial = cast("VideoCodecContext", VideoCodecContext.create(of_stream.name, "r"))
+        trial.extradata = of_stream.extradata
+        trial.thread_count = 1
+        try:
+            pictures = trial.decode(packet.data) + trial.decode(None)
+        except av.error.FFmpegError:
+            return False
+        return any(not picture.is_corrupt for picture in pictures)
+
+    def _decoded(self, packet: Packet) -> list[VideoFrame]:
+        if packet.data is not None:
+            self._times.follow(packet)
+        decoder = self._times.decoder
+        if decoder is None:
+            return []
+        _refuse_huge(decoder.width, decoder.height)
+        self._holds = packet.data is not None
+        try:
+            return decoder.decode(packet.data)
+        except av.error.FFmpegError:
+            self._stats.errors += 1
+            return []
+
+    def _drained(self, decoder: VideoCodecContext) -> list[VideoFrame]:
+        try:
+            return decoder.decode(None)
+        except av.error.FFmpegError:
+            self._stats.errors += 1
+            return []
+
+    def _frame(self, picture: VideoFrame) -> Frame | None:
+        """A picture with its times; None if it was given before."""
+        self._stats.frames += 1
+        if self._again_until_s is not None:
+            if not self._times.later(picture, self._again_until_s):
+                return None
+            self._again_until_s = None
+        _refuse_huge(picture.width, picture.height)
+        assert self._anchored is not None
+        pts_s = self._times.of(picture)
+        frame = Frame(
+            picture,
+            pts_s,
+            self._anchored.t_ms(pts_s),
+            self._stats.given,
+            self._follows,
+            self._scalers,
+        )
+        self._stats.given += 1
+        self._follows = True
+        return frame
+
+
+def _refuse_huge(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise SourceError(
+            f"decoding: the pictures are {width}×{height}, and at most {MAX_PIXELS // 1_000_000} "
+            "megapixels are decoded; choose a smaller stream of the camera"
+        )
 
 
 class _Times:
@@ -225,6 +358,19 @@ class _Times:
             pts_s = self._last_s + self._step_s
         self._last_s = pts_s
         return pts_s
+
+    def later(self, picture: VideoFrame, than_s: float) -> bool:
+        """Whether a picture's own stamp is after a time; one without a stamp is not."""
+        ticks = picture.pts if picture.pts is not None else picture.dts
+        base = self._time_base
+        return ticks is not None and (
+            ticks * base.numerator / base.denominator > than_s + LEAST_STEP_S
+        )
+
+    def back_to(self, last_s: float) -> None:
+        """Pictures after that time are to come once more."""
+        self._last_s = last_s
+        self._last_pts = self._last_dts = None
 
     def _best(self, pts: int | None, dts: int | None) -> int | None:
         if pts is not None:

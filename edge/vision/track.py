@@ -9,6 +9,7 @@ by its own length. Vehicles of different classes match each other: the same lorr
 look and `truck` in the next; a track's class is what most of its looks say.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -47,6 +48,14 @@ BOX_NOISE = 0.05
 COAST_S = 1.0
 """After this time unseen an object is expected to stay where it was expected last."""
 
+HELD_S = 2.0
+"""What was seen within this time before nothing changed any more is still there."""
+MOVES_BY = 0.5
+"""An object moves that was elsewhere by this part of its size `MOVES_WITHIN_S` ago."""
+MOVES_WITHIN_S = 2.0
+SAME_PLACE_IOU = 0.3
+"""An object that overlaps another look's box by this much is where it was."""
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -78,6 +87,11 @@ class _Life:
     looks: int = 1
     id: int = 0
     """0 until it is confirmed."""
+    was_s: float = 0.0
+    was: Box | None = None
+    """Where it was when `MOVES_WITHIN_S` began."""
+    moved_s: float = -math.inf
+    """When it was last found elsewhere."""
 
 
 class Tracker:
@@ -101,11 +115,13 @@ class Tracker:
         self._lives: list[_Life] = []
         self._motion = _Motion()
         self._given = 0
+        self._held_from_s: float | None = None
 
     def update(self, detections: Detections, pts_s: float) -> list[Track]:
         """The confirmed tracks after a look, seen or expected, oldest first."""
         self._motion.predict(0.0 if self._pts_s is None else pts_s - self._pts_s)
         self._pts_s = pts_s
+        self._held_from_s = None
         boxes = detections.boxes.astype(np.float64)
         like = np.array([LIKE.get(label, label) for label in detections.labels], dtype=object)
         rows = _without_doubles(boxes, like, detections)
@@ -129,6 +145,42 @@ class Tracker:
         self._begin(np.setdiff1d(strong, [row for _, row in pairs]), like, detections, pts_s)
         return self._confirmed(pts_s)
 
+    def hold(self, pts_s: float) -> list[Track]:
+        """The tracks after a picture in which nothing changed: what was just there still is."""
+        if self._held_from_s is None:
+            self._held_from_s = self._pts_s if self._pts_s is not None else pts_s
+        for index, life in enumerate(self._lives):
+            self._motion.halt(index)
+            if life.id and life.last_pts_s >= self._held_from_s - HELD_S:
+                life.last_pts_s = pts_s
+        self._pts_s = pts_s
+        self._forget(pts_s)
+        return self._confirmed(pts_s)
+
+    def differs(self, detections: Detections) -> bool:
+        """Whether these are other objects than those that `hold` holds.
+
+        An object is missed only if not even a weak detection is where it was.
+        """
+        since_s = self._held_from_s if self._held_from_s is not None else self._pts_s
+        held = [
+            life for life in self._lives
+            if life.id and since_s is not None and life.last_pts_s >= since_s - HELD_S
+        ]  # fmt: skip
+        places = np.array([life.box for life in held], np.float64).reshape(-1, 4)
+        same = _overlap(places, detections.boxes.astype(np.float64), 0.0) >= SAME_PLACE_IOU
+        strong = detections.scores >= self._min_score
+        return bool((~same.any(axis=1)).any() or (strong & ~same.any(axis=0)).any())
+
+    @property
+    def restless(self) -> bool:
+        """Whether an object that was just seen moves."""
+        now_s = self._pts_s
+        return now_s is not None and any(
+            life.id and life.last_pts_s == now_s and now_s - life.moved_s <= MOVES_WITHIN_S
+            for life in self._lives
+        )
+
     def _saw(self, life: _Life, detections: Detections, row: int, pts_s: float) -> None:
         label, score = detections.labels[row], float(detections.scores[row])
         for voted in life.votes:
@@ -140,6 +192,10 @@ class Tracker:
         life.score = max(life.score, score)
         life.box = _box(detections.boxes[row])
         life.last_pts_s = pts_s
+        if life.was is None or pts_s - life.was_s >= MOVES_WITHIN_S:
+            if life.was is not None and _apart(life.was, life.box) >= MOVES_BY:
+                life.moved_s = pts_s
+            life.was, life.was_s = life.box, pts_s
 
     def _forget(self, pts_s: float) -> None:
         """Drop what was unseen for too long; what was seen only once, after two looks."""
@@ -301,6 +357,16 @@ def _without_doubles(boxes: Floats, like: npt.NDArray[np.object_], detections: D
         if not same[row, keep].any():
             keep.append(row)
     return np.array(sorted(keep), np.intp)
+
+
+def _apart(first: Box, second: Box) -> float:
+    """How far apart two places of an object are, in parts of its size."""
+    away = max(
+        abs((first[0] + first[2]) - (second[0] + second[2])),
+        abs((first[1] + first[3]) - (second[1] + second[3])),
+    )
+    size = second[2] - second[0] + second[3] - second[1]
+    return away / max(size, 1e-6)
 
 
 def _box(values: npt.NDArray[np.floating]) -> Box:

@@ -60,7 +60,7 @@ def seeing(*seen: tuple[str, float]) -> Detections:
 
 def chosen(times: Sequence[float], fps: float) -> list[float]:
     made = analysis(task(fps))
-    return [pts_s for pts_s in times if made.due(frame(pts_s))]
+    return [pts_s for pts_s in times if made.due(pts_s)]
 
 
 def test_a_multiple_of_the_rate_is_chosen_evenly() -> None:

@@ -62,7 +62,7 @@ def test_events_come_as_lines_and_the_sum_last(tmp_path: Path, worker: Path) -> 
     assert start.incident == end.incident
     assert str(start.incident).endswith("-someone-1")
     assert "1 files: 4.7 s of video" in said
-    assert "71 frames decoded, 24 analysed, 0 decode errors, 2 events" in said
+    assert "71 frames decoded, 24 analysed, 0 unchanged, 0 decode errors, 2 events" in said
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path, worker: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_recording_may_be_cut_short(tmp_path: Path) -> None:
     summary = Summary()
     detector = Detector(bare(clips.asset("models/yolox_nano.onnx")))
     recording = clips.asset("videos/one-by-one-person-detection.mp4")
-    events = list(replay(recording, task, detector, limit_s=10, summary=summary))
+    events = list(replay(recording, task, detector, decode="full", limit_s=10, summary=summary))
     assert [event.phase for event in events] == ["start", "end"]
     assert events[-1].reason == "interrupted"
     assert events[-1].t_ms <= 10_000

@@ -1,0 +1,432 @@
+"""How much of a stream is decoded: all while something happens, what the rules need while not.
+
+Here: being awake and being idle, and the way from one to the other. Not here: what the rules need
+(video/demand.py), what has changed (vision/motion.py), decoding (video/decode.py), looking at
+pictures (analysis.py), threads, the clock.
+
+    for seen in watch.pictures(packets, decoder):
+        infer and judge seen.frame, or carry what was seen if seen.quiet; then watch.looked(...)
+
+A stream is *awake* from its start, until nothing has moved for `HOLD_S`. Then it is *idle*: decoded
+as its plan says (`demand.idle`), mostly its key frames, and not inferred: what was seen there last
+is carried. When an idle picture shows a change, what was left out before it is decoded from the
+ring, and looked at in its order; so being idle shifts no time. The table of it:
+
+    awake --nothing moved for HOLD_S, and the plan is known--> idle
+    idle  --a picture differs--------------------> awake, from the picture before it
+    idle  --no picture for longer than promised--> idle, and what was left out is decoded
+    idle  --a key frame gives no picture---------> awake, from the picture before it
+    idle  --a check finds other objects----------> awake
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.video import demand as demands
+from edge.video.decode import Decoder, Frame
+from edge.video.demand import Demand, Traits
+from edge.video.ring import Ring
+from edge.video.source import Packet
+from edge.vision.motion import Motion
+
+HOLD_S = 3.0
+"""Nothing has moved for so long: then what is there is known, and need not be looked at again."""
+WARM_UP_S = 4.0
+"""A stream is awake for so long at first: its light, noise and GOPs are learned."""
+CHECK_S = 20.0
+"""An idle stream is inferred this often nevertheless: something may have crept in unnoticed."""
+REMEMBERED_GOPS = 8
+INTRA_PACKETS = 10
+"""So many key packets in a row: the stream has no others."""
+TRIALS = 6
+PASSES = 2
+"""A key packet must give a whole picture by itself so often, in at most so many trials."""
+PATIENCE_S = 15.0
+"""If it cannot be told for so long how a stream's GOPs are, it is planned without."""
+OVERDUE_S = 0.1
+
+Boxes = npt.NDArray[np.float32]
+_NOWHERE = np.empty((0, 4), np.float32)
+
+
+class Due(Protocol):
+    """What a watch must know of a task at work: see edge.analysis.Analysis."""
+
+    def due(self, pts_s: float, *, follows: bool = True) -> bool: ...
+    def expects(self, pts_s: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A picture that is to be looked at."""
+
+    frame: Frame
+    due: tuple[Due, ...]
+    """For whom."""
+    quiet: bool = False
+    """Nothing has changed: carry what was seen last."""
+    check: bool = False
+    """Nothing has changed, but have it inferred: `looked` is told what the detector finds."""
+    late: bool = False
+    """It was left out at first, and decoded from the ring: its turn is now, or never."""
+
+    @property
+    def level(self) -> str:
+        """How much of the stream was decoded: KEY or FULL."""
+        return "KEY" if self.quiet or self.check else "FULL"
+
+
+class Watch:
+    """One stream at work. For one thread, but for `looked` and `ask`.
+
+    `may_catch_up(seconds)` is asked whether so much of the stream may be decoded after the fact.
+    """
+
+    def __init__(
+        self,
+        demand: Demand,
+        motion: Motion,
+        may_catch_up: Callable[[float], bool] = lambda _: True,
+    ) -> None:
+        self.awake = True
+        self.keys_only = False
+        """The budget is short: key frames are looked at, and nothing else is decoded."""
+        self.now_s = 0.0
+        """The stream's time, decoded or not."""
+        self.caught_up_s = 0.0
+        """Stream time that was decoded after the fact."""
+        self.given_up_s = 0.0
+        """Stream time that was left out and could not be decoded any more."""
+        self.idle_s = 0.0
+        self.analyses: tuple[Due, ...] = ()
+        self._demand = demand
+        self._motion = motion
+        self._may_catch_up = may_catch_up
+        self._ring = Ring()
+        self._gops = Gops()
+        self._results: deque[tuple[Boxes, float, bool, bool]] = deque(maxlen=16)
+        self._asked = False
+        self._began_s: float | None = None
+        self._moved_s = 0.0
+        self._last_s = -1.0
+        self._motion_s = -1.0
+        self._checked_s = 0.0
+        self._key_s = 0.0
+        self._in_turn = False
+        self._restarted = False
+        self._plan = demands.idle(demand, self._gops.traits)
+
+    # --- what others tell ---
+
+    def change(self, demand: Demand, motion: Motion | None = None) -> None:
+        """Other tasks: awake again, so that they see what is there."""
+        self._demand = demand
+        if motion is not None:
+            self._motion = motion
+        self._results.append((_NOWHERE, 0.0, True, False))
+
+    def looked(self, boxes: Boxes, pts_s: float, *, restless: bool, differs: bool = False) -> None:
+        """What an inference found: N × 4 boxes, 0..1, of anything at all. From any thread.
+
+        `restless`: an object moves. `differs`: a check found others than those that were carried.
+        """
+        self._results.append((boxes, pts_s, restless, differs))
+
+    def ask(self) -> None:
+        """Somebody wants the next picture, now. From any thread."""
+        self._asked = True
+
+    @property
+    def traits(self) -> Traits:
+        """What was learned of the stream."""
+        return self._gops.traits
+
+    @property
+    def ring_bytes(self) -> int:
+        """What the ring holds."""
+        return self._ring.size_bytes
+
+    # --- a packet's way ---
+
+    def pictures(self, packets: Iterable[Packet], decoder: Decoder) -> Iterator[Seen]:
+        """The pictures of one connection that are to be looked at, in the order of their times."""
+        self._decoder = decoder
+        self._start_over()
+        for packet in packets:
+            decoder.note(packet)
+            if packet.data is None:
+                yield from self._end_of_pass(packet)
+                continue
+            self.now_s = max(self.now_s, packet.pts_s)
+            self._gops.note(packet)
+            self._ring.add(packet)
+            self._take_in_results(packet.pts_s)
+            if packet.is_key:
+                self._key_s = packet.pts_s
+            if self.keys_only and self._gops.traits.keys_alone:
+                yield from self._only_key(packet)
+            else:
+                yield from self._awake(packet) if self.awake else self._idle(packet)
+
+    def _start_over(self) -> None:
+        """Another connection: nothing is known of what was missed, so look at it all."""
+        self._ring.clear()
+        self._gops = self._gops.again()
+        self._in_turn = True
+        self._began_s = None
+        self.awake = True
+
+    def _end_of_pass(self, packet: Packet) -> Iterator[Seen]:
+        """A recording has ended, and may begin again with another decoder."""
+        if not self._in_turn:
+            yield from self._catch_up(packet.pts_s)
+        yield from self._through(packet)
+        self._in_turn = self.awake
+        self._ring.clear()
+
+    def _take_in_results(self, now_s: float) -> None:
+        while self._results:
+            boxes, pts_s, restless, differs = self._results.popleft()
+            if pts_s:
+                self._motion.explained(boxes, pts_s)
+            if restless or differs:
+                self._moved_s = max(self._moved_s, now_s)
+                self.awake = True
+
+    def _awake(self, packet: Packet) -> Iterator[Seen]:
+        if self._began_s is None:
+            self._began_s = self._moved_s = packet.pts_s
+        self._asked = False
+        if packet.is_key and self._gops.wants_trial:
+            self._gops.tried(self._decoder.stands_alone(packet))
+        if self._in_turn:
+            yield from self._through(packet)
+        else:
+            yield from self._catch_up(packet.pts_s)
+        if self._may_rest(packet.pts_s):
+            yield from self._rest(packet.pts_s)
+
+    def _may_rest(self, now_s: float) -> bool:
+        began_s = now_s if self._began_s is None else self._began_s
+        return (
+            not self._demand.full
+            and self._gops.settled
+            and now_s - self._moved_s > HOLD_S
+            and now_s - began_s > WARM_UP_S
+        )
+
+    def _rest(self, now_s: float) -> Iterator[Seen]:
+        """From awake to idle."""
+        self._plan = demands.idle(self._demand, self._gops.traits)
+        if self._plan.level == "KEY":
+            for frame in self._decoder.drain():
+                yield from self._picture(frame, late=False)
+            self._in_turn = False
+        self.awake = False
+        self._checked_s = now_s
+
+    def _wake(self, now_s: float) -> None:
+        self.awake = True
+        self._moved_s = now_s
+
+    def _idle(self, packet: Packet) -> Iterator[Seen]:
+        """Of an idle stream: what the plan asks for."""
+        if packet.is_key:
+            self._plan = demands.idle(self._demand, self._gops.traits)
+        promised_s = max(self._demand.min_visit_s, self._plan.key_every_s) + OVERDUE_S
+        if self._plan.level == "FULL" and not self._in_turn:
+            yield from self._catch_up(packet.pts_s)
+        elif self._asked or (packet.pts_s - self._last_s > promised_s and not packet.is_key):
+            self._asked = False
+            yield from self._catch_up(packet.pts_s)
+        elif self._plan.level == "FULL" or (
+            packet.pts_s - self._key_s < self._plan.then_s and (packet.is_key or self._in_turn)
+        ):
+            if packet.is_key and not self._in_turn:
+                self._decoder.leave_out()
+            self._in_turn = True
+            yield from self._through(packet)
+        else:
+            yield from self._leave_out(packet)
+
+    def _leave_out(self, packet: Packet) -> Iterator[Seen]:
+        if self._in_turn:
+            self._in_turn = False
+            for frame in self._decoder.drain():
+                yield from self._picture(frame, late=False)
+        if not packet.is_key or self.awake:
+            return
+        next_s = packet.pts_s + (self._gops.traits.gop_s or 0.0)
+        if next_s - self._last_s <= self._plan.key_every_s + OVERDUE_S / 2:
+            return
+        picture = self._decoder.alone(packet)
+        if picture is not None:
+            yield from self._picture(picture, late=False)
+        else:
+            self._gops.distrust()
+            self._wake(packet.pts_s)
+            yield from self._catch_up(packet.pts_s)
+
+    def _only_key(self, packet: Packet) -> Iterator[Seen]:
+        self._in_turn = False
+        if packet.is_key:
+            frame = self._decoder.alone(packet)
+            if frame is not None:
+                yield from self._picture(frame, late=False)
+            if self.awake and self._may_rest(packet.pts_s):
+                yield from self._rest(packet.pts_s)
+
+    def _through(self, packet: Packet, *, late: bool = False) -> Iterator[Seen]:
+        """Decode a packet in its turn, if any of its pictures may be wanted."""
+        if self._gops.intra_only and packet.data is not None and not self._expected(packet):
+            self._decoder.leave_out()
+            return
+        self._restarted = False
+        for frame in self._decoder.feed(packet):
+            yield from self._picture(frame, late=late)
+            if self._restarted:  # its other pictures have come with what was caught up
+                return
+
+    def _expected(self, packet: Packet) -> bool:
+        return any(analysis.expects(packet.pts_s) for analysis in self.analyses)
+
+    def _catch_up(self, now_s: float) -> Iterator[Seen]:
+        """Decode what was left out since the last picture, and go on from there in turn."""
+        left_out_s = now_s - self._last_s
+        packets = self._ring.since(self._last_s)
+        if packets is None or not self._may_catch_up(left_out_s):
+            self.given_up_s += left_out_s
+            packets = self._ring.since(now_s)
+        else:
+            self.caught_up_s += left_out_s
+        self._decoder.again(self._last_s)
+        self._in_turn = self._restarted = True
+        for packet in packets or ():
+            yield from self._through(packet, late=True)
+        self._restarted = True
+
+    # --- a picture's way ---
+
+    def _picture(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
+        if not self.awake and not frame.follows:
+            yield from self._glance(frame, late=late)
+        elif due := self._due(frame):
+            yield from self._look(frame, due, late=late)
+
+    def _look(self, frame: Frame, due: tuple[Due, ...], *, late: bool) -> Iterator[Seen]:
+        """A picture whose turn it is. An idle stream wakes with it, or stays idle."""
+        if frame.pts_s > self._motion_s:  # else it was glanced at before what led to it
+            self._motion_s = frame.pts_s
+            if self._motion.look(frame.luma(), frame.pts_s).moved:
+                self._wake(frame.pts_s)
+        yield self._seen(frame, due, late)
+
+    def _glance(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
+        """A picture of an idle stream before which others were left out."""
+        self._motion_s = frame.pts_s
+        if self._motion.look(frame.luma(), frame.pts_s).moved:
+            self._wake(frame.pts_s)
+            if not self.keys_only:
+                yield from self._catch_up(frame.pts_s)
+                return
+        yield self._seen(frame, self._due(frame), late)
+
+    def _due(self, frame: Frame) -> tuple[Due, ...]:
+        return tuple(each for each in self.analyses if each.due(frame.pts_s, follows=frame.follows))
+
+    def _seen(self, frame: Frame, due: tuple[Due, ...], late: bool) -> Seen:
+        quiet = not self.awake
+        if quiet:
+            self.idle_s += frame.pts_s - self._last_s
+        self._last_s = frame.pts_s
+        self._ring.forget_before(frame.pts_s)
+        check = quiet and frame.pts_s - self._checked_s >= CHECK_S
+        if check:
+            self._checked_s = frame.pts_s
+        return Seen(frame, due, quiet=quiet and not check, check=check, late=late)
+
+
+class Gops:
+    """What is learned of a stream's key packets. `traits` tells it."""
+
+    def __init__(self) -> None:
+        self._intervals: deque[float] = deque(maxlen=REMEMBERED_GOPS)
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._key_s: float | None = None
+        self._open_s = 0.0
+        self._keys = 0
+        self._keys_in_a_row = 0
+        self._trials = 0
+        self._passes = 0
+
+    def again(self) -> "Gops":
+        """For another connection to the same camera: its GOPs are as they were."""
+        fresh = Gops()
+        fresh._intervals = self._intervals
+        fresh._passes = min(self._passes, PASSES - 1)
+        return fresh
+
+    def note(self, packet: Packet) -> None:
+        """A packet has come."""
+        if self._first_s is None:
+            self._first_s = packet.pts_s
+        self._last_s = packet.pts_s
+        if packet.is_key:
+            self._keys += 1
+            if self._key_s is not None:
+                self._intervals.append(packet.pts_s - self._key_s)
+            self._key_s = packet.pts_s
+            self._keys_in_a_row += 1
+        else:
+            self._keys_in_a_row = 0
+        if self._key_s is not None:
+            self._open_s = packet.pts_s - self._key_s
+
+    @property
+    def wants_trial(self) -> bool:
+        """Whether the key packet that has just come should be decoded by itself, for a test.
+
+        The first of a connection proves nothing: each stream begins with a whole picture.
+        """
+        return self._keys > 1 and self._passes < PASSES and self._trials < TRIALS
+
+    def tried(self, whole: bool) -> None:
+        """What came of such a test."""
+        self._trials += 1
+        self._passes = self._passes + 1 if whole else 0
+
+    def distrust(self) -> None:
+        """A key packet gave no picture after all."""
+        self._trials = self._passes = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough is known to plan, or it will not be known soon."""
+        if self._first_s is not None and self._last_s - self._first_s > PATIENCE_S:
+            return True
+        return bool(self._intervals) and (self._passes >= PASSES or self._trials >= TRIALS)
+
+    @property
+    def intra_only(self) -> bool:
+        """Whether there are no other packets than key packets."""
+        return self._keys_in_a_row >= INTRA_PACKETS
+
+    @property
+    def traits(self) -> Traits:
+        """GOP length in seconds, as the longest of the last ones; what key packets give."""
+        longest_s = max(self._intervals, default=None)
+        return Traits(
+            gop_s=None if longest_s is None else max(longest_s, self._open_s),
+            keys_alone=True
+            if self._passes >= PASSES
+            else False
+            if self._trials >= TRIALS
+            else None,
+            intra_only=self.intra_only,
+        )
