@@ -3,6 +3,7 @@
 Not here: the forms (places), tasks (overview, task_page).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from center.desk import Desk
 
 REFRESH_S = 3.0
 MAX_URL = 120
+_STEPS = {"half": "half of the looks", "quarter": "a quarter of the looks", "key": "key frames"}
+"""StreamHealth.step for people."""
 
 _REMOVE = """
     <q-td :props="props" class="nowrap">
@@ -185,11 +188,16 @@ def _stream(name: str, stream: View) -> str:
 
 
 def _health(stream: View) -> str:
-    """`running, 5.0 of 5.0 looks per second`, or what is wrong."""
+    """`running at FULL, 5.0 of 5.0 looks per second, coverage 100 %`, or what is wrong."""
     if stream.get("error"):
         return f"{stream['state']}: {stream['error']}"
     looks = f"{stream.get('analysed_fps', 0):.1f} of {stream.get('wanted_fps', 0):.1f}"
-    return f"{stream['state']}, {looks} looks per second"
+    told = [f"{stream['state']} at {stream.get('level', 'FULL')}", f"{looks} looks per second"]
+    if stream.get("coverage") is not None:
+        told.append(f"coverage {math.floor(100 * stream['coverage'])} %")
+    if stream.get("step"):
+        told.append(f"short of CPU: {_STEPS.get(stream['step'], stream['step'])}")
+    return ", ".join(told)
 
 
 def _heading(desk: Desk, station: str, title: str) -> None:
