@@ -169,6 +169,9 @@ class _Reading:
                 return
             if data.size == 0 and data.dts is None:
                 return  # the demuxer's own mark of the end
+            if arrivals is not None and now_s - asked_s >= self._read_timeout_s:
+                # Interrupted, FFmpeg gives what it has of a picture, and would do so for ever.
+                raise silent("reading", self._stream, self._read_timeout_s)
             if data.size > MAX_PACKET_BYTES:
                 raise self._error(
                     f"a packet of {data.size / 1e6:.0f} MB is no picture of a video; look whether "

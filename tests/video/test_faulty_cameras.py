@@ -1,0 +1,489 @@
+"""Cameras that misbehave: each is read, or given up in time with a reason that says what to do."""
+
+import contextlib
+import io
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count, islice, pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edge.video.decode import Anchor, DecodeStats, Frame, frames
+from edge.video.source import Pacer, Packet, SourceError, packets
+from tests.parts import clips, faulty_camera
+from tests.parts.faulty_camera import Connection, Rtp, units
+from wire import specs
+
+FRAME = faulty_camera.CLOCK_HZ // 25
+SECRET = "hunter2"
+
+
+def read(url: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Packet]:
+    """A camera's packets, with short deadlines."""
+    stream = specs.Stream(url=url)
+    return packets(stream, pace=Pacer(clock), open_timeout_s=2, read_timeout_s=0.5)
+
+
+def shown(url: str, stats: DecodeStats | None = None) -> Iterator[Frame]:
+    return frames(read(url), anchor=lambda pts_s: Anchor(0, pts_s), stats=stats)
+
+
+def given_up(url: str, why: str, clock: Callable[[], float] = time.monotonic) -> int:
+    """Read until the error; how many packets came before it."""
+    seen: list[bool] = []
+    with pytest.raises(SourceError, match=why) as raised:
+        seen.extend(packet.data is not None for packet in read(url, clock))
+    assert "; " in str(raised.value)
+    return sum(seen)
+
+
+def play(
+    stamps: Callable[[int], int], *, pause_s: float = 0.0, pictures: int = 10**6
+) -> Callable[[Rtp], None]:
+    """A script that sends pictures with these stamps, by number."""
+
+    def script(rtp: Rtp) -> None:
+        for number in range(pictures):
+            rtp.picture(units()[number % len(units())], stamps(number))
+            if pause_s:
+                rtp.pause(pause_s)
+        rtp.hold()
+
+    return script
+
+
+def in_turn(number: int) -> int:
+    return number * FRAME
+
+
+# --- silence -----------------------------------------------------------------------------------
+
+
+def test_a_camera_that_closes_at_once_is_an_error() -> None:
+    """Accepted and hung up on, over and over."""
+    with faulty_camera.accepting(lambda _: None) as address:
+        for scheme in ("rtsp", "http"):
+            given_up(f"{scheme}://{address}/live", "opening ")
+
+
+def test_a_camera_that_stops_within_a_gop_is_given_up_in_time() -> None:
+    """What came is delivered; then the read timeout holds."""
+    with faulty_camera.rtsp(play(in_turn, pictures=25)) as url:
+        assert given_up(url, r"reading rtsp://.*nothing came for 0\.5 s") >= 24
+
+
+def test_a_picture_that_never_ends_is_given_up_in_time() -> None:
+    """Fragments that come all the time and complete nothing keep no timeout alive."""
+
+    def script(rtp: Rtp) -> None:
+        for number in range(20):
+            rtp.picture(units()[number], number * FRAME)
+        while True:
+            rtp.fragment(0x41, b"\x9a" * 100, 20 * FRAME, starts=False, ends=False, marker=False)
+            rtp.pause(0.02)
+
+    with faulty_camera.rtsp(script) as url:
+        began_s = time.monotonic()
+        given_up(url, r"nothing came for 0\.5 s")
+        assert time.monotonic() - began_s < 5
+
+
+def test_single_bytes_keep_no_deadline_alive() -> None:
+    """A camera that says one byte at a time is given up when opening takes too long."""
+
+    def serve(connection: Connection) -> None:
+        connection.send(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+        while True:
+            connection.send(b"G")
+            connection.pause(0.02)
+
+    with faulty_camera.http(serve) as url:
+        began_s = time.monotonic()
+        given_up(url, r"(opening|reading) http://.*(nothing came|no video)")
+        assert time.monotonic() - began_s < 6
+
+
+def test_sound_keeps_no_timeout_alive(tmp_path: Path) -> None:
+    """A stream whose pictures stop while its sound goes on is silent."""
+    data = with_endless_sound(tmp_path / "a.ts")
+
+    def serve(connection: Connection) -> None:
+        connection.send(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+        for at in range(0, len(data), 1880):
+            connection.send(data[at : at + 1880])
+            connection.pause(0.01)
+
+    with faulty_camera.http(serve) as url:
+        assert given_up(url, r"nothing came for 0\.5 s") >= 8
+
+
+def with_endless_sound(path: Path) -> bytes:
+    """A transport stream with ten pictures and a minute of sound."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=10, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("mp2", rate=48_000)
+        for level in range(10):
+            frame = av.VideoFrame.from_ndarray(clips.grey(20 * level), format="rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        silence = np.zeros((1, 1152), np.int16)
+        for number in range(2500):
+            heard = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            heard.sample_rate, heard.pts = 48_000, number * 1152
+            container.mux(sound.encode(heard))
+    return path.read_bytes()
+
+
+# --- pace --------------------------------------------------------------------------------------
+
+
+def test_a_camera_that_sends_too_slowly_is_given_up() -> None:
+    """A delay that grows without end is an error, although something always comes."""
+    with faulty_camera.rtsp(play(in_turn, pause_s=0.025)) as url:
+        given_up(url, "it sends slower than real time", clock=lambda: time.monotonic() * 10)
+
+
+def test_a_reader_that_is_too_slow_blames_itself() -> None:
+    """Where this worker is the one that lags, the error does not send people to the camera."""
+    with faulty_camera.rtsp(play(in_turn)) as url:
+        # Packets are there at once, and what is done with each takes a second.
+        moments = (number // 2 for number in count())
+        given_up(url, "this worker reads it too slowly", clock=lambda: next(moments))
+
+
+def test_a_flood_of_pictures_is_given_up() -> None:
+    """A recording sent at full speed is no camera: it is cut off when it is 30 s ahead."""
+    with faulty_camera.rtsp(play(in_turn)) as url:
+        seen = given_up(url, "it sends faster than real time")
+    assert 30 * 25 <= seen < 33 * 25
+
+
+def test_a_flood_with_one_stamp_is_given_up() -> None:
+    """Pictures without end at one moment are too many packets a second."""
+
+    def script(rtp: Rtp) -> None:
+        while True:
+            rtp.packet(b"\x41\x9a\x00", 9000, marker=True)
+
+    with faulty_camera.rtsp(script) as url:
+        given_up(url, "(sends more than 500 packets a second|nothing came|no video)")
+
+
+def test_a_gop_that_was_kept_for_us_is_no_flood() -> None:
+    """A connection may begin with what the camera had kept, here ten seconds."""
+
+    def script(rtp: Rtp) -> None:
+        for number in range(300):
+            rtp.picture(units()[number % 50], number * FRAME)
+            if number > 250:
+                rtp.pause(0.02)
+
+    with faulty_camera.rtsp(script) as url:
+        times = [packet.pts_s for packet in islice(read(url), 280)]
+    assert times[-1] == pytest.approx(279 / 25, abs=0.1)
+
+
+def test_a_huge_packet_is_refused() -> None:
+    """A packet of 40 MB is an error, and costs the worker nothing else."""
+
+    def serve(connection: Connection) -> None:
+        connection.send(_MULTIPART)
+        for body in (jpeg(0), jpeg(10), jpeg(20), b"\xff\xd8" + bytes(40_000_000)):
+            connection.send(part(body))
+        connection.hold()
+
+    with faulty_camera.http(serve) as url:
+        given_up(url, "a packet of 40 MB is no picture")
+
+
+# --- stamps ------------------------------------------------------------------------------------
+
+
+def steps(url: str, number: int) -> list[float]:
+    """The distances between packets, in frames of 1/25 s."""
+    times = [packet.pts_s for packet in islice(read(url), number)]
+    return [round((after - before) * 25, 1) for before, after in pairwise(times)]
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pytest.param(lambda n: 2**32 - 9000 + n * FRAME, id="wraps"),
+        pytest.param(lambda n: n * FRAME + (n >= 20) * 3600 * 90_000, id="leaps-an-hour"),
+        pytest.param(lambda n: (n + 90_000) * FRAME - (n >= 20) * 3600 * 90_000, id="falls-back"),
+        pytest.param(lambda n: (n * 7919 % 4000) * 90_000, id="random"),
+    ],
+)
+def test_time_goes_on_whatever_the_stamps_say(stamps: Callable[[int], int]) -> None:
+    """Stamps that wrap, leap, fall back or mean nothing still give frames at their pace."""
+    with faulty_camera.rtsp(play(stamps, pause_s=0.04)) as url:
+        seen = steps(url, 60)
+    assert all(0 < step < 6 for step in seen)
+    assert sum(seen) == pytest.approx(59, abs=10)
+
+
+def test_a_camera_that_believes_it_is_1970_gives_the_same_time() -> None:
+    """Its reports of the wall clock are not our time."""
+
+    def script(rtp: Rtp) -> None:
+        for number in range(100):
+            if number % 10 == 5:
+                rtp.report(2_208_988_800 + number if number < 50 else 4_000_000_000, number * FRAME)
+            rtp.picture(units()[number % 50], number * FRAME)
+            rtp.pause(0.02)
+
+    with faulty_camera.rtsp(script) as url:
+        assert set(steps(url, 80)) == {1.0}
+
+
+def test_the_frame_rate_may_change() -> None:
+    """From 25 to 5 a second: the stamps are believed."""
+
+    def script(rtp: Rtp) -> None:
+        for number in range(60):
+            stamp = number * FRAME if number < 30 else (30 + (number - 30) * 5) * FRAME
+            rtp.picture(units()[number % 50], stamp)
+            rtp.pause(0.04 if number < 30 else 0.2)
+
+    with faulty_camera.rtsp(script) as url:
+        assert steps(url, 35) == [1.0] * 30 + [5.0] * 4
+
+
+# --- pictures ----------------------------------------------------------------------------------
+
+
+def test_resolution_and_parameters_may_change_within_a_stream() -> None:
+    """A camera that is set to another size goes on within its connection."""
+    large = units(320, 240)
+
+    def script(rtp: Rtp) -> None:
+        for number in range(90):
+            pictures = units() if number < 30 else large
+            rtp.picture(pictures[number % 30], number * FRAME)
+            rtp.pause(0.01)
+        rtp.hold()
+
+    stats = DecodeStats()
+    with faulty_camera.rtsp(script) as url:
+        seen = [frame.size for frame in islice(shown(url, stats), 70)]
+    assert set(seen) == {(160, 120), (320, 240)}
+    assert seen == sorted(seen)
+    assert stats.errors == 0
+
+
+def test_corrupt_pictures_are_counted_and_the_stream_goes_on() -> None:
+    """Rubbish in the middle of pictures costs those alone."""
+    rubbish = np.random.default_rng(1)
+
+    def script(rtp: Rtp) -> None:
+        for number in range(120):
+            unit = list(units()[number % 50])
+            if 20 <= number < 40:
+                unit[-1] = unit[-1][:5] + rubbish.bytes(500)
+            rtp.picture(unit, number * FRAME)
+            rtp.pause(0.005)
+        rtp.hold()
+
+    stats = DecodeStats()
+    with faulty_camera.rtsp(script) as url:
+        times = [frame.pts_s for frame in islice(shown(url, stats), 85)]
+    assert times == sorted(times)
+    assert times[-1] > 60 / 25
+
+
+def test_words_that_are_no_rtp_are_an_error_in_time() -> None:
+    """Bytes without any sense end the connection, never the worker."""
+    rubbish = np.random.default_rng(2)
+
+    def script(rtp: Rtp) -> None:
+        for number in range(20):
+            rtp.picture(units()[number], number * FRAME)
+        while True:
+            rtp.packet(rubbish.bytes(200), 0, marker=False)
+            rtp.pause(0.005)
+
+    with faulty_camera.rtsp(script) as url:
+        began_s = time.monotonic()
+        with contextlib.suppress(SourceError):
+            for packet in read(url):
+                if time.monotonic() - began_s > 2:
+                    break
+                assert packet.pts_s >= 0
+
+
+# --- HTTP --------------------------------------------------------------------------------------
+
+_MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+
+
+def jpeg(level: int) -> bytes:
+    """A grey picture."""
+    image = av.VideoFrame.from_ndarray(clips.grey(level), format="rgb24")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mjpeg") as container:
+        track = container.add_stream("mjpeg", rate=1)
+        track.width, track.height, track.pix_fmt = 64, 48, "yuvj420p"
+        container.mux(track.encode(image))
+        container.mux(track.encode(None))
+    return file.getvalue()
+
+
+def part(body: bytes) -> bytes:
+    head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body + b"\r\n"
+
+
+class Ticking:
+    """A clock that goes on by 0.1 s whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        self.now_s += 0.1
+        return self.now_s
+
+
+def test_pictures_over_http_have_the_time_of_their_arrival() -> None:
+    """MJPEG has no stamps: FFmpeg's 25 a second are not believed, the clock is."""
+
+    def serve(connection: Connection) -> None:
+        connection.send(_MULTIPART)
+        for number in range(20):
+            connection.send(part(jpeg(number * 10)))
+
+    with faulty_camera.http(serve) as url:
+        seen = [packet for packet in islice(read(url, Ticking()), 12) if packet.data]
+        times = [packet.pts_s for packet in seen]
+    assert [round(after - before, 3) for before, after in pairwise(times)] == [0.2] * 11
+    assert all(packet.is_key for packet in seen)
+
+
+def test_frames_over_http_have_the_time_of_their_arrival() -> None:
+    """The decoder keeps what the packets say."""
+
+    def serve(connection: Connection) -> None:
+        connection.send(_MULTIPART)
+        for number in range(20):
+            connection.send(part(jpeg(number * 10)))
+
+    with faulty_camera.http(serve) as url:
+        source = frames(read(url, Ticking()), anchor=lambda pts_s: Anchor(0, pts_s))
+        times = [frame.pts_s for frame in islice(source, 12)]
+    assert [round(after - before, 3) for before, after in pairwise(times)] == [0.2] * 11
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.ts", {}),
+        ("a.mp4", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+        ("a.mkv", {}),
+        ("a.flv", {}),
+    ],
+)
+def test_containers_come_by_http(name: str, options: dict[str, str], tmp_path: Path) -> None:
+    """Transport stream, fragmented MP4, Matroska and FLV are read as they come."""
+    data = remuxed(tmp_path / name, options)
+
+    def serve(connection: Connection) -> None:
+        connection.send(b"HTTP/1.0 200 OK\r\n\r\n")
+        for at in range(0, len(data), len(data) // 20):
+            connection.send(data[at : at + len(data) // 20])
+            connection.pause(0.02)
+
+    with faulty_camera.http(serve) as url:
+        times = [packet.pts_s for packet in islice(read(url), 25)]
+    assert times == pytest.approx([number / 25 for number in range(25)], abs=0.002)
+
+
+def remuxed(path: Path, options: dict[str, str]) -> bytes:
+    clip = clips.write(path.with_name("whole.mp4"), clips.moving_square(50), fps=25)
+    with av.open(str(clip)) as source, av.open(str(path), "w", options=options) as container:
+        track = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = track
+                container.mux(packet)
+    return path.read_bytes()
+
+
+def test_a_recording_by_http_is_held_back(tmp_path: Path) -> None:
+    """A server of recordings sends as fast as it can; ten seconds may be ahead of the clock."""
+    clip = clips.write(tmp_path / "a.mkv", clips.moving_square(15), fps=1)
+
+    def serve(connection: Connection) -> None:
+        head = f"HTTP/1.0 200 OK\r\nContent-Length: {clip.stat().st_size}\r\n\r\n"
+        connection.send(head.encode() + clip.read_bytes())
+
+    waited: list[float] = []
+    now_s = [50.0]
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        now_s[0] += seconds
+
+    with faulty_camera.http(serve) as url:
+        pace = Pacer(lambda: now_s[0], wait)
+        with pytest.raises(SourceError, match="reading http://"):
+            deque(packets(specs.Stream(url=url), pace=pace, read_timeout_s=2), maxlen=0)
+    assert sum(waited) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("to", ["file://{path}", "{path}", "concat:{path}", "rtsp://{host}/x"])
+def test_a_camera_cannot_lead_us_to_a_file(to: str, tmp_path: Path) -> None:
+    """A redirection to anything but HTTP is an error, and nothing is opened."""
+    clip = clips.write(tmp_path / "a.mp4", clips.moving_square(10))
+    touched = threading.Event()
+    with faulty_camera.accepting(lambda _: touched.set()) as other:
+        target = to.format(path=clip, host=other)
+        redirect = f"HTTP/1.0 302 Found\r\nLocation: {target}\r\n\r\n".encode()
+        with faulty_camera.http(lambda connection: connection.send(redirect)) as url:
+            given_up(url, "opening http://")
+    assert not touched.is_set()
+
+
+def test_a_playlist_cannot_lead_us_to_a_file(tmp_path: Path) -> None:
+    """A playlist that comes by HTTP names nothing but HTTP."""
+    clip = clips.write(tmp_path / "a.ts", clips.moving_square(10))
+    playlist = (
+        "HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n#EXTM3U\n"
+        f"#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{clip}\n#EXT-X-ENDLIST\n"
+    )
+    with faulty_camera.http(lambda connection: connection.send(playlist.encode())) as url:
+        given_up(url, "opening http://")
+
+
+def test_a_redirection_does_not_carry_the_password() -> None:
+    """Another host gets no credential; the error shows none either."""
+    asked: list[str] = []
+    with faulty_camera.accepting(lambda other: asked.append(other.request())) as other:
+
+        def serve(connection: Connection) -> None:
+            connection.send(f"HTTP/1.0 302 Found\r\nLocation: http://{other}/x\r\n\r\n".encode())
+
+        with faulty_camera.http(serve) as url:
+            given_up(url.replace("//", f"//admin:{SECRET}@"), f"opening {url}")
+    assert len(asked) >= 1
+    assert "Authorization" not in "".join(asked)
+
+
+def test_a_cameras_clock_of_33_bits_may_wrap(tmp_path: Path) -> None:
+    """A transport stream whose stamps run over goes on, live as well."""
+    data = bytearray(remuxed(tmp_path / "a.ts", {"output_ts_offset": "95441"}))
+    assert struct.unpack_from(">B", data)[0] == 0x47
+
+    def serve(connection: Connection) -> None:
+        connection.send(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(data))
+        connection.hold()
+
+    with faulty_camera.http(serve) as url:
+        times = [packet.pts_s for packet in islice(read(url), 45)]
+    assert times == pytest.approx([number / 25 for number in range(45)], abs=0.002)
