@@ -226,27 +226,6 @@ def _wave(costly: Sequence[StreamLoad]) -> int:
     return math.ceil(len(costly) / _WAVES)
 
 
-class Ration:
-    """Which of a task's due looks are made while its stream is degraded: evenly spread ones.
-
-    By stream time and not by counting: of looks that are rare already, as those on key frames are,
-    none is left out. Tasks on one stream choose the same frames where their rates are multiples.
-    """
-
-    def __init__(self, fps: float) -> None:
-        """`fps` are the looks a second that the task wants."""
-        self._fps = fps
-        self._last_s = -math.inf
-
-    def takes(self, pts_s: float, step: Step) -> bool:
-        """Whether the due look at that time is made; time that falls starts anew."""
-        least_s = (1 / step.fps_factor - 0.5) / self._fps
-        if self._last_s <= pts_s < self._last_s + least_s and step.fps_factor < 1:
-            return False
-        self._last_s = pts_s
-        return True
-
-
 # --- catch-up ----------------------------------------------------------------------------------
 
 
