@@ -93,6 +93,7 @@ class Timeline:
         given = data.dts if data.dts is not None else data.pts
         if not self._stamped:
             data.time_base, data.duration, data.pts, given = self._time_base, 0, None, None
+        believed = given is not None
         if given is None:
             decode = self._turn(now_s)
         else:
@@ -104,11 +105,11 @@ class Timeline:
             if self.moved and self._has_jumped(decode, now_s):
                 turn = self._turn(now_s)
                 self._offset += turn - decode
-                decode = turn
+                decode, believed = turn, False
             data.pts = None if data.pts is None else data.pts + self._offset
         data.dts = decode
         self._decode = decode
-        self._settle(now_s)
+        self._settle(now_s, believed)
         self.moved = True
         pts = decode if data.pts is None else data.pts
         self.end_s = max(self.end_s, self._seconds(pts + self._step))
@@ -132,7 +133,7 @@ class Timeline:
         ahead_s = self._seconds(decode) - (now_s - self._early_s)
         return settled and leap_s > REORDER_S and ahead_s > AHEAD_S
 
-    def _settle(self, now_s: float) -> None:
+    def _settle(self, now_s: float, believed: bool) -> None:
         """Learn from the first packets when the others are to be expected; then keep to that."""
         early_s = now_s - self._seconds(self._decode)
         if not self.moved:
@@ -141,7 +142,7 @@ class Timeline:
         elif self._recorded or not self._stamped:
             return
         elif now_s <= self._began_s + SETTLE_S:
-            self._early_s = min(self._early_s, early_s)
+            self._early_s = min(self._early_s, early_s) if believed else self._early_s
         elif now_s < self._follow_at_s:
             self._least_s = min(self._least_s, early_s)
         else:

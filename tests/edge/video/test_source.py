@@ -5,22 +5,18 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import av
 import pytest
 
 from edge.video.source import (
     Pacer,
     Packet,
     SourceError,
-    Timeline,
     is_recording,
     packets,
 )
@@ -187,51 +183,6 @@ def test_a_playlist_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError):
         list(packets(recording(playlist)))
-
-
-# --- time --------------------------------------------------------------------------------------
-
-
-def timeline(gap_s: float = 10.0, *, recorded: bool = False) -> Timeline:
-    made = Timeline(0.0, gap_s, recorded)
-    video = SimpleNamespace(
-        time_base=Fraction(1, 1000), start_time=None, guessed_rate=Fraction(10), average_rate=None
-    )
-    made.begin(cast("Any", video))
-    return made
-
-
-def stamped(made: Timeline, *stamps: tuple[int | None, int | None]) -> list[float]:
-    """The times of packets with these (pts, dts)."""
-    times = []
-    for pts, dts in stamps:
-        packet = av.Packet(b"x")
-        packet.pts, packet.dts = pts, dts
-        times.append(round(made.stamp(cast("Any", packet), 0.0)[0], 6))
-    return times
-
-
-def test_a_jump_of_a_cameras_clock_counts_as_one_frame() -> None:
-    """Stamps that leap ahead, or far back, go on one frame after the last."""
-    stamps = [(n, n) for n in (5000, 5100, 900_000, 900_100, 100, 200)]
-    assert stamped(timeline(), *stamps) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-
-
-def test_a_pause_of_a_camera_is_kept() -> None:
-    """A gap shorter than the read timeout has really passed."""
-    assert stamped(timeline(), (0, 0), (100, 100), (7100, 7100)) == [0.0, 0.1, 7.1]
-
-
-def test_pictures_sent_in_another_order_keep_their_times() -> None:
-    """B-frames come after the frame that they are shown before."""
-    stamps = [(0, -200), (300, -100), (100, 0), (200, 100)]
-    assert stamped(timeline(), *stamps) == [0.0, 0.3, 0.1, 0.2]
-
-
-def test_missing_stamps_take_their_turn() -> None:
-    """Without a stamp a packet comes one frame after the one before."""
-    stamps = [(None, None), (1000, 1000), (None, None), (None, 1200)]
-    assert stamped(timeline(), *stamps) == [0.0, 0.1, 0.2, 0.3]
 
 
 # --- cameras -----------------------------------------------------------------------------------
