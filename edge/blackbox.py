@@ -7,11 +7,13 @@ A word of 64 bits says what a thread does, about which stream, since when. It is
 piece, so whoever reads sees the old word or the new one. Entering costs less than a microsecond.
 
     recorder = Recorder(clock, descriptor)
-    slot = recorder.slot("forecourt-1/main")      # on the thread itself
-    slot.enter(Doing.DECODING)
-    pictures = decoder.decode(packet)
-    slot.leave()
+    slot = recorder.slot("pump-1/main")           # on the thread itself
+    for packet in followed(packets, slot):        # opening, reading, decoding
+        ...
     slot.close()                                  # at the thread's end
+
+    slot.enter(Doing.INFERRING, about=another)    # or step by step
+    slot.leave()
 """
 
 import mmap
@@ -20,10 +22,11 @@ import re
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from edge.clock import Clock
 
@@ -36,6 +39,8 @@ _WORD, _IDENT, _NATIVE, _NAME = range(4)
 """Words of a slot: what it does, its thread as Python names it, as the kernel does; then a name."""
 _NAME_BYTES = _SLOT_BYTES - 8 * _NAME
 _NOBODY = 0xFFFF
+
+PacketT = TypeVar("PacketT")
 
 
 class Doing(IntEnum):
@@ -105,6 +110,11 @@ class Recorder:
         self._lock = threading.Lock()
         self._free = deque(range(SLOTS))  # the one that was left last is taken last
 
+    @property
+    def none(self) -> Slot:
+        """A place of which the agent knows nothing, for a thread that has not come yet."""
+        return self._made(_NOBODY, memoryview(bytearray(_SLOT_BYTES)))
+
     def slot(self, name: str) -> Slot:
         """A place for the calling thread. When none is left, one of which the agent knows nothing.
 
@@ -113,23 +123,41 @@ class Recorder:
         with self._lock:
             index = self._free.popleft() if self._free else _NOBODY
         if index == _NOBODY:
-            place = memoryview(bytearray(_SLOT_BYTES))
-        else:
-            place = self._memory[index * _SLOT_BYTES : (index + 1) * _SLOT_BYTES]
+            return self.none
+        place = self._memory[index * _SLOT_BYTES : (index + 1) * _SLOT_BYTES]
         words = place.cast("Q")
         words[_WORD] = 0
         written = name.encode()[: _NAME_BYTES - 1]
         place[8 * _NAME :] = written.ljust(_NAME_BYTES, b"\0")
         words[_IDENT], words[_NATIVE] = threading.get_ident(), threading.get_native_id()
-        slot = Slot(index, words, self._now_s, self._released)
+        slot = self._made(index, place)
         slot.leave()
         return slot
+
+    def _made(self, index: int, place: "memoryview[int]") -> Slot:
+        return Slot(index, place.cast("Q"), self._now_s, self._released)
 
     def _released(self, slot: Slot) -> None:
         slot._words[_WORD] = slot._words[_IDENT] = slot._words[_NATIVE] = 0
         if slot.index != _NOBODY:
             with self._lock:
                 self._free.append(slot.index)
+
+
+def followed(packets: Iterable[PacketT], slot: Slot) -> Iterator[PacketT]:
+    """A stream's packets as they are, while its slot tells what the thread does.
+
+    It opens until the first packet comes, decodes while a packet is out, and reads in between.
+    Whoever waits for another thread meanwhile must `leave` first.
+    """
+    slot.enter(Doing.OPENING)
+    try:
+        for packet in packets:
+            slot.enter(Doing.DECODING)
+            yield packet
+            slot.enter(Doing.DEMUXING)
+    finally:
+        slot.leave()
 
 
 def stream_name(camera: str, stream: str) -> str:
@@ -145,8 +173,8 @@ class Crash:
     """For example "Segmentation fault"."""
     ident: int | None
     """The Python thread that it was; None: a thread of a library, or one of very many."""
-    text: str
-    """The beginning of the dump: where in our own code each thread was."""
+    stack: str
+    """Where in our own code that thread was."""
 
 
 class BlackBox:
@@ -205,8 +233,8 @@ def read_dump(text: str) -> Crash | None:
         return None
     current = re.search(r"^Current thread 0x([0-9a-f]{1,16})\b", text, re.MULTILINE)
     ident = int(current[1], 16) if current else None
-    start = current.start() if current else 0
-    return Crash(what[1].strip(), ident, text[start : start + 2000])
+    stack = text[current.start() :].partition("\n\n")[0] if current else ""
+    return Crash(what[1].strip(), ident, stack[:2000])
 
 
 def signal_name(number: int) -> str:

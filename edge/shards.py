@@ -1,146 +1,72 @@
 """The agent's side of its decode processes: which runs what, and that each of them lives.
 
 Here: starting and restarting shards, dividing streams among them, storing what they saw. Not here:
-decoding or inference (shard), what is wanted (reconcile), the network (uplink).
+decoding or inference (shard), what is wanted (reconcile), the process itself (process), who is to
+blame for its death (quarantine), the network (uplink).
 
-Shards are spawned, never forked, each with a socket pair of its own. A shard that dies or stops
-beating is ended and started again with the same streams; nothing else of the worker notices.
+A shard that dies, hangs or grows without end is ended and started again with the same streams, but
+for those that are to blame: each goes into quarantine, a process of its own that is started ever
+more seldom. Nothing else of the worker notices.
 """
 
 import asyncio
 import itertools
 import logging
-import queue
 import random
-import socket
-import sqlite3
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from datetime import UTC, datetime
+from typing import Literal
 
-import msgspec
-
+from edge import budget, cpus, quarantine
+from edge.allotment import Allotment
 from edge.clock import Clock
-from edge.config import inherited
+from edge.journal import Journal
 from edge.pipe import (
     Apply,
     Beat,
+    Budget,
     Finish,
     Finished,
     Happened,
     PictureError,
-    Pipe,
     Settings,
     Show,
     Shown,
     Stored,
     ToAgent,
-    ToShard,
 )
+from edge.process import Process, Remains
+from edge.quarantine import Trouble
 from edge.reconcile import Start, Stop, StreamKey, StreamWork, Update, plan
 from edge.store.outbox import Outbox
 from wire.backoff import full_jitter
-from wire.events import Event, decode_event
 from wire.messages import ItemObserved, StreamHealth
 
 log = logging.getLogger("forecourt.shards")
 
-_SILENT_AFTER_S = 20.0
+_Ending = Trouble | Literal["finished", "closed"]
+"""Why a process is not listened to any more: it must end, it has finished, or it is gone."""
+SHARD = (sys.executable, "-m", "edge.shard")
+"""The command that starts a decode process; it is given its descriptors."""
+_FIRST_BEAT_WITHIN_S = 20.0
+"""Loading libraries takes long on a busy machine."""
+_SILENT_AFTER_S = 4.0
+_GRACE_S = 1.0
+"""After a silence we look once more: when the whole machine stood still, the beats come now."""
 _RESTART_S = (0.2, 30.0)
 _STEADY_AFTER_S = 60.0
-_STORE_AGAIN_AFTER_S = 1.0
+_QUARANTINE_S = (5.0, 600.0)
+MAX_APART = 8
+"""Processes for streams in quarantine and for suspects, beyond the worker's shards."""
+_ROOM_AGAIN_S = 1.0
+_SPINS_S = 1.0
+"""CPU seconds that a thread may burn after it was given up."""
 _FINISH_WITHIN_S = 6.0
 _PICTURE_WITHIN_S = 8.0
 """A stream that is decoded seldom may have its next picture only so much later."""
-_INBOX = 256
-_OUTGOING = 1000
-
-
-class _Process:
-    """A running decode process: its pipe, and the threads that read and write it.
-
-    Both have bounds: a full inbox holds the process back, a full outgoing queue means that it
-    does not listen, and ends it.
-    """
-
-    def __init__(self, name: str, threads: int) -> None:
-        """Spawn it. Must be called on the loop that reads `inbox`."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "edge.shard", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**inherited(), "OMP_NUM_THREADS": str(threads)},
-            )
-        self._pipe: Pipe = Connection(ours.detach())
-        self._loop = asyncio.get_running_loop()
-        self._outgoing: queue.Queue[ToShard | None] = queue.Queue(_OUTGOING)
-        self.inbox: asyncio.Queue[ToAgent | None] = asyncio.Queue(_INBOX)
-        self._writer = threading.Thread(target=self._write, name=f"{name}-out", daemon=True)
-        self._writer.start()
-        threading.Thread(target=self._receive, name=f"{name}-in", daemon=True).start()
-
-    def send(self, message: ToShard) -> None:
-        """Say something, without waiting; the end of a process is told by its inbox."""
-        try:
-            self._outgoing.put_nowait(message)
-        except queue.Full:
-            log.error("a shard does not listen; ending it")
-            self._child.kill()
-
-    def _write(self) -> None:
-        """Write what is to be said, until the process is gone or `None` comes."""
-        with suppress(OSError):
-            while (message := self._outgoing.get()) is not None:
-                self._pipe.send(message)
-
-    def _receive(self) -> None:
-        """Read the pipe to its end, which is the end of the process."""
-        try:
-            while True:
-                self._hand_over(self._pipe.recv())
-        except (EOFError, OSError):
-            self._child.kill()
-            while self._writer.is_alive():  # it may hold the pipe until its queue has room
-                with suppress(queue.Full):
-                    self._outgoing.put(None, timeout=0.1)
-                self._writer.join(0.1)
-            self._pipe.close()
-            self._hand_over(None)
-
-    def _hand_over(self, message: ToAgent | None) -> None:
-        with suppress(RuntimeError, CancelledError):  # the agent's loop has ended
-            asyncio.run_coroutine_threadsafe(self.inbox.put(message), self._loop).result()
-
-    def kill(self) -> None:
-        """Make an end of it at once."""
-        self._child.kill()
-
-    def end(self) -> None:
-        """Make an end of it and reap it; whatever mattered has been said before."""
-        self._child.kill()
-        self._child.wait()
-
-
-@dataclass
-class _Shard:
-    """What one decode process runs, whether it lives just now or not."""
-
-    number: int
-    running: dict[StreamKey, StreamWork] = field(default_factory=dict)
-    process: _Process | None = None
-    beat: Beat | None = None
-
-    def send(self, message: ToShard) -> None:
-        """Say something to the process, if there is one."""
-        if self.process is not None:
-            self.process.send(message)
 
 
 class Shards:
@@ -153,25 +79,57 @@ class Shards:
         outbox: Outbox,
         clock: Clock,
         on_change: Callable[[], None],
+        *,
+        cores: float | None = None,
+        command: Sequence[str] = SHARD,
+        memory_bound_bytes: Callable[[int], int] | None = None,
     ) -> None:
+        """`cores` are the worker's, by default what the machine allows it; the agent keeps a share.
+
+        `memory_bound_bytes` gives, for a number of streams, what their process may hold.
+        """
+        self._cores = cpus.cores(cores)
         self._settings = settings
-        self._outbox = outbox
         self._clock = clock
         self._on_change = on_change
-        self._shards = [_Shard(number) for number in range(count)]
+        self._command = command
+        limit_bytes = cpus.memory_bytes()
+        self._memory_bound_bytes = memory_bound_bytes or (
+            lambda streams: quarantine.memory_bound_bytes(streams, limit_bytes)
+        )
+        self._common = [Allotment(number) for number in range(count)]
+        self._shards = list(self._common)
+        self._shard_numbers = itertools.count(count)
+        self._records: quarantine.Records = {}
+        self._rooms = asyncio.Semaphore(MAX_APART)
+        self._group: asyncio.TaskGroup | None = None
         self._asked: dict[int, asyncio.Future[Shown]] = {}
         self._numbers = itertools.count(1)
         self._finishing = asyncio.Event()
+        self._journal = Journal(outbox, self._finishing)
         self._finish_by_s = 0.0
         self._random = random.Random()
-        self.restarts = 0
-        self.unstored = 0
+        self.restarts: Counter[str] = Counter()
+        """Ends of decode processes that nobody wished, by cause."""
         self.first_look_boot_ms: int | None = None
 
     # --- what others ask for ---
 
+    @property
+    def unstored(self) -> int:
+        """Events that wait for the disk."""
+        return self._journal.unstored
+
+    @property
+    def quarantined(self) -> int:
+        """Streams in quarantine, whether they run just now or wait for their next try."""
+        return sum(len(shard.running) for shard in self._shards if shard.kind == "quarantine")
+
     def apply(self, works: Iterable[StreamWork]) -> None:
-        """Make `works` run: each stream stays on its shard, new ones go to the least loaded."""
+        """Make `works` run: each stream stays on its shard, new ones go to the least loaded.
+
+        A stream that was stopped has a clean record when it comes back: its source is another one.
+        """
         wanted = list(works)
         running = {key: work for shard in self._shards for key, work in shard.running.items()}
         for action in plan(wanted, running):
@@ -179,25 +137,32 @@ class Shards:
                 case Stop(key):
                     shard = next(s for s in self._shards if key in s.running)
                     del shard.running[key]
+                    shard.dark_since_s.pop(key, None)
+                    self._records = {k: kept for k, kept in self._records.items() if k != key}
                 case Update(work):
                     shard = next(s for s in self._shards if work.key in s.running)
                     shard.running[work.key] = work
                 case Start(work):
-                    shard = min(self._shards, key=lambda s: len(s.running))
+                    shard = self._least_loaded()
                     shard.running[work.key] = work
             shard.send(Apply((action,)))
+            if not shard.running and shard.kind != "common":
+                shard.send(Finish())
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Tell every process its cores; one that waits for its next try leaves them to others."""
+        sharing = [s for s in self._shards if s.kind == "common" or s.process is not None]
+        weights = [budget.weight(shard.running.values()) for shard in sharing]
+        for shard, cores in zip(sharing, budget.divided(self._cores, weights), strict=True):
+            shard.send(Budget(cores))
+
+    def _least_loaded(self) -> Allotment:
+        return min(self._common, key=lambda s: len(s.running))
 
     def streams(self) -> list[StreamHealth]:
         """How every stream fares, as its shard last said."""
-        found = []
-        for shard in self._shards:
-            said = {(s.camera, s.stream): s for s in shard.beat.streams} if shard.beat else {}
-            for key in shard.running:
-                health = said.get((key.camera, key.stream))
-                found.append(
-                    health or StreamHealth(camera=key.camera, stream=key.stream, state="opening")
-                )
-        return found
+        return [health for shard in self._shards for health in shard.streams()]
 
     async def picture(self, key: StreamKey, width: int, max_bytes: int) -> Shown:
         """A running stream's next picture. Raises PictureError; who asks bounds how many wait."""
@@ -223,61 +188,153 @@ class Shards:
             raise PictureError(shown.error)
         return shown
 
+    def beats(self) -> list[Beat]:
+        """What the processes that live last said."""
+        return [shard.beat for shard in self._shards if shard.beat is not None]
+
     def tasks(self) -> list[ItemObserved]:
         """The state of every task that a shard was given."""
-        found = []
-        for shard in self._shards:
-            said = {(t.id, t.revision): t for t in shard.beat.tasks} if shard.beat else {}
-            for work in shard.running.values():
-                for task in work.tasks:
-                    starting = ItemObserved(
-                        kind="Task", id=task.name, revision=task.revision, state="Starting"
-                    )
-                    found.append(said.get((task.name, task.revision), starting))
-        return found
+        return [task for shard in self._shards for task in shard.tasks()]
 
     # --- life ---
 
     async def run(self) -> None:
         """Keep every shard alive until `finish`, having ended what an earlier life left open."""
-        left_open = self._outbox.open_incidents()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._interrupt(left_open), name="interrupt")
-            for shard in self._shards:
-                group.create_task(self._keep_alive(shard), name=f"shard-{shard.number}")
+        async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self._journal.interrupt(), name="interrupt")
+            for shard in self._common:
+                self._live(shard)
+
+    def _live(self, shard: Allotment) -> None:
+        assert self._group is not None
+        self._group.create_task(self._keep_alive(shard), name=f"shard-{shard.number}")
 
     async def finish(self) -> None:
         """Let open incidents end as interrupted and be stored; then the processes end."""
         self._finish_by_s = self._clock.monotonic_s() + _FINISH_WITHIN_S
         self._finishing.set()
         for shard in self._shards:
-            shard.send(Finish())
-            if shard.process is not None:  # one that is silent already is not waited for at length
-                asyncio.get_running_loop().call_later(_FINISH_WITHIN_S, shard.process.kill)
+            self._finish_one(shard)
 
-    async def _keep_alive(self, shard: _Shard) -> None:
+    def _finish_one(self, shard: Allotment) -> None:
+        """Have a process end in good order; one that is silent is not waited for at length."""
+        shard.send(Finish())
+        if shard.process is not None:
+            late = "it did not finish in time"
+            loop = asyncio.get_running_loop()
+            loop.call_later(_FINISH_WITHIN_S, shard.process.kill, late)
+
+    async def _keep_alive(self, shard: Allotment) -> None:
+        """One process after the other, as long as there is anything for them to do."""
         attempt = 0
-        while not self._finishing.is_set():
-            began_s = self._clock.monotonic_s()
+        while not self._finishing.is_set() and (shard in self._common or shard.running):
+            if shard.kind == "quarantine" and not await self._may_try(shard, attempt):
+                continue
+            trouble: Trouble | None = None
             try:
-                await self._serve(shard)
+                trouble = await self._serve(shard)
             except Exception:
                 log.exception("shard %d", shard.number)
+                trouble = Trouble("exit", "the agent could not serve its decode process")
+            finally:
+                if shard.kind == "quarantine":
+                    self._rooms.release()
             if self._finishing.is_set():
                 return
-            steady = self._clock.monotonic_s() - began_s > _STEADY_AFTER_S
+            steady = self._clock.monotonic_s() - shard.began_s > _STEADY_AFTER_S
             attempt = 0 if steady else attempt + 1
-            wait_s = full_jitter(attempt, *_RESTART_S, self._random)
-            self.restarts += 1
-            log.error("shard %d ended; starting it again in %.1f s", shard.number, wait_s)
-            await self._pause(wait_s)
+            if trouble is not None and not shard.released and shard.running:
+                attempt = await self._after(shard, trouble, attempt)
+            elif shard.released:
+                self._return(shard)
+        if shard.kind == "apart":
+            self._rooms.release()
+        if shard not in self._common:
+            self._shards.remove(shard)
+            self._on_change()
 
-    async def _next_message(self, process: _Process) -> ToAgent | None:
-        """What a process says next. Raises TimeoutError if it is silent, or late in finishing."""
-        within_s = _SILENT_AFTER_S
-        if self._finishing.is_set():
-            within_s = max(0.0, self._finish_by_s - self._clock.monotonic_s())
-        return await asyncio.wait_for(process.inbox.get(), within_s)
+    async def _after(self, shard: Allotment, trouble: Trouble, attempt: int) -> int:
+        """Draw the consequences of a process's end; how often it has failed, as it now stands."""
+        self.restarts[trouble.cause] += 1
+        streams = len(shard.running)
+        if shard.kind == "quarantine":
+            shard.reason = self._dated(trouble.what)
+            log.error("shard %d (quarantine) ended: %s", shard.number, trouble.what)
+            return attempt
+        await self._judge(shard, trouble)
+        if len(shard.running) < streams:
+            attempt = 0
+        wait_s = full_jitter(attempt, *_RESTART_S, self._random) if shard.running else 0.0
+        log.error(
+            "shard %d ended (%s): %s; starting it again in %.1f s",
+            *(shard.number, trouble.cause, trouble.what, wait_s),
+        )
+        await self._pause(wait_s)
+        return attempt
+
+    async def _judge(self, shard: Allotment, trouble: Trouble) -> None:
+        """Put whoever is to blame into quarantine, or divide those who may be."""
+        now_s = self._clock.monotonic_s()
+        records, verdict = quarantine.judge(self._records, trouble, now_s)
+        known = {key for one in self._shards for key in one.running}
+        self._records = {key: record for key, record in records.items() if key in known}
+        for key in verdict.confine:
+            if key in shard.running:
+                apart = self._apart(shard, "quarantine", (key,))
+                apart.reason = self._dated(trouble.what)
+                apart.calm_after_s = self._records[key].term_s
+                log.error("stream %s/%s goes to quarantine: %s", *_parts(key), trouble.what)
+        if verdict.divide and self._rooms.locked():
+            log.error("shard %d is not divided: %d others are apart", shard.number, MAX_APART)
+        elif verdict.divide:
+            await self._rooms.acquire()
+            self._apart(shard, "apart", verdict.divide).calm_after_s = quarantine.APART_S
+            log.error("shard %d: %d streams go apart", shard.number, len(verdict.divide))
+        self._on_change()
+
+    def _apart(
+        self, shard: Allotment, kind: Literal["apart", "quarantine"], keys: Iterable[StreamKey]
+    ) -> Allotment:
+        """Give some of a shard's streams to a new one."""
+        apart = Allotment(next(self._shard_numbers), kind)
+        for key in keys:
+            apart.running[key] = shard.running.pop(key)
+            dark_since_s = shard.dark_since_s.pop(key, None)
+            if dark_since_s is not None:
+                apart.dark_since_s[key] = dark_since_s
+        self._shards.append(apart)
+        self._live(apart)
+        return apart
+
+    async def _may_try(self, shard: Allotment, attempt: int) -> bool:
+        """Wait until a stream in quarantine has its next try; False: it is not wanted any more."""
+        wait_s = full_jitter(attempt, *_QUARANTINE_S, self._random)
+        at_ms = self._clock.wall_ms() + round(wait_s * 1000)
+        shard.next_try = f"at {_clock_time(at_ms)}"
+        self._on_change()
+        await self._pause(wait_s)
+        while self._rooms.locked() and shard.running and not self._finishing.is_set():
+            shard.next_try = f"when one of the {MAX_APART} processes of quarantine is free"
+            await self._pause(_ROOM_AGAIN_S)
+        if self._finishing.is_set() or not shard.running:
+            return False
+        await self._rooms.acquire()
+        shard.next_try = ""
+        return True
+
+    def _return(self, shard: Allotment) -> None:
+        """Streams that have been calm for long go back to the common shards."""
+        for key, work in list(shard.running.items()):
+            log.info("stream %s/%s returns from its quarantine", *_parts(key))
+            del shard.running[key]
+            common = self._least_loaded()
+            common.running[key] = work
+            dark_since_s = shard.dark_since_s.pop(key, self._clock.monotonic_s())
+            common.dark_since_s[key] = dark_since_s
+            common.send(Apply((Start(work, dark_since_s),)))
+
+    def _dated(self, what: str) -> str:
+        return f"{what} at {_clock_time(self._clock.wall_ms())}"
 
     async def _pause(self, wait_s: float) -> None:
         """Wait, but not beyond the wish to finish."""
@@ -285,94 +342,128 @@ class Shards:
             async with asyncio.timeout(wait_s):
                 await self._finishing.wait()
 
-    async def _serve(self, shard: _Shard) -> None:
-        """One process, from its start with all its streams until it ends or falls silent."""
-        process = _Process(f"shard-{shard.number}", self._settings.threads)
+    async def _next_message(self, shard: Allotment, process: Process) -> ToAgent | None:
+        """What a process says next. Raises TimeoutError if it is silent, or late in finishing."""
+        if self._finishing.is_set():
+            left_s = self._finish_by_s - self._clock.monotonic_s()
+            return await asyncio.wait_for(process.inbox.get(), max(0.0, left_s))
+        silent_s = _FIRST_BEAT_WITHIN_S if shard.beat is None else _SILENT_AFTER_S
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(process.inbox.get(), silent_s)
+        return await asyncio.wait_for(process.inbox.get(), _GRACE_S)
+
+    async def _serve(self, shard: Allotment) -> Trouble | None:
+        """One process, from its start with all its streams to its end; its trouble, if any."""
+        name = f"shard-{shard.number}"
+        process = Process(name, self._command, self._settings.threads)
         try:
-            shard.process, shard.beat = process, None
+            shard.process, shard.beat, shard.given_up = process, None, {}
+            shard.began_s = self._clock.monotonic_s()
             process.send(self._settings)
-            process.send(Apply(tuple(Start(work) for work in shard.running.values())))
-            closed = await self._listen(shard, process)
+            starts = (Start(w, shard.dark_since_s.get(k)) for k, w in shard.running.items())
+            process.send(Apply(tuple(starts)))
+            self._share_out()
+            ending = await self._listen(shard, process)
         finally:
-            shard.process = None
-            process.end()
+            shard.process = shard.beat = None
+            remains = await asyncio.to_thread(process.end)
+        self._share_out()
+        silent = isinstance(ending, Trouble) and ending.cause == "silent"
+        shard.darken(shard.heard_s if silent else self._clock.monotonic_s())
+        closed = ending == "closed"
         while not closed:
             left = await process.inbox.get()
             closed = left is None
             if isinstance(left, Happened):
-                await self._store([decode_event(body) for body in left.events])
-        await self._interrupt(self._orphans(shard))
+                await self._journal.store(left.events)
+        await self._journal.interrupt(self._followed(shard))
+        if ending == "closed":
+            return _cause(shard, remains)
+        return ending if isinstance(ending, Trouble) else None
 
-    async def _listen(self, shard: _Shard, process: _Process) -> bool:
-        """Store what the process sees, until it ends; whether its inbox is empty for good."""
+    async def _listen(self, shard: Allotment, process: Process) -> _Ending:
+        """Store what the process sees, until it ends or an end must be made of it."""
         while True:
             try:
-                message = await self._next_message(process)
+                message = await self._next_message(shard, process)
             except TimeoutError:
-                log.error("shard %d is silent", shard.number)
-                return False
+                return quarantine.silent(process.slots(), stopped=process.is_stopped())
             match message:
                 case Happened(number, events):
-                    await self._store([decode_event(body) for body in events])
+                    await self._journal.store(events)
                     process.send(Stored(number))
                 case Beat() as beat:
                     self._note(shard, beat)
+                    trouble = await self._examined(shard, process)
+                    if trouble is not None:
+                        return trouble
                 case Shown() as shown:
                     asked = self._asked.get(shown.number)
                     if asked is not None and not asked.done():
                         asked.set_result(shown)
                 case Finished():
-                    return False
+                    return "finished"
                 case None:
-                    return True
+                    return "closed"
 
-    def _note(self, shard: _Shard, beat: Beat) -> None:
-        changed = shard.beat is None or (
-            shard.beat.tasks != beat.tasks
-            or [(s.camera, s.state) for s in shard.beat.streams]
-            != [(s.camera, s.state) for s in beat.streams]
-        )
-        shard.beat = beat
+    def _note(self, shard: Allotment, beat: Beat) -> None:
+        now_s = self._clock.monotonic_s()
+        news = shard.note(beat, now_s)
         if beat.looks and self.first_look_boot_ms is None:
             self.first_look_boot_ms = self._clock.boot_ms()
-        if changed:
+        if news:
             self._on_change()
+        calm = now_s - shard.began_s > shard.calm_after_s
+        if shard.kind != "common" and calm and not shard.released:
+            shard.released = True
+            self._finish_one(shard)
 
-    def _orphans(self, gone: _Shard) -> list[Event]:
-        """Open incidents of tasks that no other living shard runs."""
-        followed = {
+    async def _examined(self, shard: Allotment, process: Process) -> Trouble | None:
+        """Look at a process that lives: give up threads that hang; why it must end, if it must."""
+        now_s = self._clock.monotonic_s()
+        held_bytes = process.memory_bytes()
+        if held_bytes > self._memory_bound_bytes(len(shard.running)):
+            return quarantine.leaked(held_bytes, shard.running)
+        for native_id, used_s in shard.given_up.items():
+            if (process.cpu_s(native_id) or 0.0) - used_s > _SPINS_S:
+                return quarantine.spins()
+        for slot in quarantine.hanging(process.slots(), now_s):
+            if slot.native_id in shard.given_up:
+                continue
+            trouble = quarantine.hung(slot, now_s)
+            if slot.name != slot.about or shard.running.keys() == {trouble.culprit}:
+                return trouble  # the analyst serves all; and whoever is alone has no neighbours
+            shard.given_up[slot.native_id] = process.cpu_s(slot.native_id) or 0.0
+            if trouble.culprit in shard.running:
+                shard.send(Apply((Stop(trouble.culprit, "interrupted"),)))
+                shard.dark_since_s.setdefault(trouble.culprit, slot.since_ms / 1000)
+                await self._judge(shard, trouble)
+        return None
+
+    def _followed(self, gone: Allotment) -> set[str]:
+        """The tasks that other living shards run."""
+        return {
             task.name
             for shard in self._shards
             if shard is not gone and shard.process is not None
             for work in shard.running.values()
             for task in work.tasks
         }
-        return [event for event in self._outbox.open_incidents() if event.task not in followed]
 
-    async def _interrupt(self, open_incidents: list[Event]) -> None:
-        """End what a process left open, each incident at the last moment that is known of it."""
-        await self._store(
-            [
-                msgspec.structs.replace(event, phase="end", reason="interrupted")
-                for event in open_incidents
-            ]
-        )
 
-    async def _store(self, decoded: list[Event]) -> None:
-        """Append until it is on disk: meanwhile the shard waits, and its coverage tells."""
-        if not decoded:
-            return
-        self.unstored += len(decoded)
-        try:
-            while True:
-                try:
-                    await asyncio.wrap_future(self._outbox.append(decoded))
-                    return
-                except (sqlite3.Error, OSError) as error:
-                    log.error("events are not on disk yet (%s); trying again", error)
-                    if self._finishing.is_set():
-                        log.error("%d events could not be stored before the end", len(decoded))
-                        return
-                    await self._pause(_STORE_AGAIN_AFTER_S)
-        finally:
-            self.unstored -= len(decoded)
+def _cause(shard: Allotment, remains: Remains) -> Trouble:
+    """Why a process ended by itself, or by our own hand outside of its service."""
+    if remains.ended_for:
+        return Trouble("silent", f"its decode process was ended: {remains.ended_for}")
+    if remains.crash is None:
+        return quarantine.ended(remains.returncode, shard.running, remains.slots)
+    log.error("shard %d crashed (%s):\n%s", shard.number, remains.crash.what, remains.crash.stack)
+    return quarantine.crashed(remains.crash.what, remains.crash.ident, remains.slots)
+
+
+def _parts(key: StreamKey) -> tuple[str, str]:
+    return key.camera, key.stream
+
+
+def _clock_time(wall_ms: int) -> str:
+    return f"{datetime.fromtimestamp(wall_ms / 1000, UTC):%H:%M:%S} UTC"
