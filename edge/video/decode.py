@@ -24,7 +24,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from edge.video.errors import SourceError
 from edge.video.source import Packet
-from edge.video.timeline import FALLBACK_FPS, frame_rate
+from edge.video.timeline import FALLBACK_FPS
 
 Image = npt.NDArray[np.uint8]
 Resize = Literal["letterbox", "stretch"]
@@ -345,7 +345,7 @@ class _Times:
         self.decoder = track.codec_context
         self.decoder.thread_count = 1
         self._time_base = packet.data.time_base
-        self._step_s = 1 / frame_rate(track)
+        self._step_s = 1 / packet.fps
 
     def of(self, picture: VideoFrame) -> float:
         """The stream time of a picture, always later than that of the one before."""

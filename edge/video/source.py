@@ -74,6 +74,9 @@ class Packet:
     pts_s: float
     is_key: bool
     size_bytes: int
+    fps: float = FALLBACK_FPS
+    """Frames a second of its track. The track itself may be closed when this is decoded, by another
+    thread: do not ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class _Reading:
         arrivals = None if self._recorded else Arrivals(self._read_timeout_s)
         schedule = self._scheduled(container)
         asked_s = self._pace.monotonic_s()
+        fps = frame_rate(video)
         for data in container.demux(video):
             now_s = self._pace.monotonic_s()
             if self._stop():
@@ -182,7 +186,7 @@ class _Reading:
                 raise self._error(wrong)
             if schedule is not None and not schedule.reached(decode_s):
                 return
-            yield Packet(data, pts_s, data.is_keyframe, data.size)
+            yield Packet(data, pts_s, data.is_keyframe, data.size, fps)
             asked_s = self._pace.monotonic_s()
 
     def _scheduled(self, container: av.container.InputContainer) -> "_Schedule | None":

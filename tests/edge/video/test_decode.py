@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.video.decode import Anchor, DecodeStats, Frame, frames, starting_at
-from edge.video.source import Packet, packets
+from edge.video.source import FALLBACK_FPS, Packet, packets
 from tests.parts import clips
 from wire import specs
 
@@ -42,6 +42,14 @@ def test_b_frames_come_in_the_order_in_which_they_are_shown(tmp_path: Path) -> N
     assert [frame.pts_s for frame in seen] == pytest.approx([n / 10 for n in range(27)])
     first, again = (np.asarray(seen[n].image(160, 120)) for n in (4, 13))
     assert np.array_equal(first, again)
+
+
+def test_packets_outlive_their_recording(tmp_path: Path) -> None:
+    """Another thread decodes what was read, after the container is closed: no track is asked."""
+    clip = clips.write(tmp_path / "a.mp4", clips.moving_square(12), fps=10)
+    read = list(source(clip))
+    assert {packet.fps for packet in read} == {10.0, FALLBACK_FPS}
+    assert len(list(frames(iter(read), anchor=starting_at(0)))) == 12
 
 
 @pytest.mark.parametrize("name", ["video02.avi", "cars_768x768.h264", "awkward/MOV00006.3gp"])
