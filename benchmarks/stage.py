@@ -40,6 +40,13 @@ def require_mosquitto() -> None:
         raise SystemExit(2)
 
 
+def require_ffmpeg() -> None:
+    """Exits with 2 and a sentence where FFmpeg's program is missing."""
+    if shutil.which("ffmpeg") is None:
+        print("this benchmark needs FFmpeg's program: apt-get install ffmpeg", file=sys.stderr)
+        raise SystemExit(2)
+
+
 @contextmanager
 def folder(given: argparse.Namespace) -> Iterator[Path]:
     """A fresh folder on the disk that is measured; removed afterwards."""
@@ -51,6 +58,11 @@ def folder(given: argparse.Namespace) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def let_run(seconds: float) -> None:
+    """Let what is measured go on for so long."""
+    time.sleep(seconds)
 
 
 def say(text: str) -> None:

@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,8 @@ import av.filter
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.container.output import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -39,7 +41,7 @@ Visits = tuple[tuple[float, float], ...]
 WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
 MIN_VISIT_S = 2.0
 """The shortest visit that the tasks here must see: one GOP."""
-_MADE_BY = 1
+_MADE_BY = 2
 """Raise it when pictures of the same recipe become others."""
 _LENGTHS_S = (0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 3.2, 4.4)
 _PAUSE_S = 5.3
@@ -58,6 +60,13 @@ class Recipe:
     codec: str = "libx264"
     options: dict[str, str] = field(default_factory=dict)
     noise: int = 6
+    turned: int = 0
+    """The GOP of the part with which each turn begins: so that cameras are not in step."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the stream is."""
+        return self.part_s * self.times
 
 
 _CONSTANT = {"b": "4M", "minrate": "4M", "maxrate": "4M", "bufsize": "4M"}
@@ -78,42 +87,50 @@ def _of_all_lengths() -> Visits:
     return tuple(zip(ends, _LENGTHS_S, strict=False))
 
 
-_PART_S = 20.0
+PART_S = 20.0
 ACTIVITIES: dict[str, Visits] = {
     "idle": (),
     "mixed": ((8.0, 5.0),),  # three bursts of 5 s a minute: 25 % activity
-    "always": ((0.0, _PART_S),),
+    "always": ((0.0, PART_S),),
     "visits": _of_all_lengths(),
 }
 
 
-def recipe(activity: str, encoder: str = "reference", seconds: float = 60.0) -> Recipe:
+def recipe(
+    activity: str, encoder: str = "reference", seconds: float = 60.0, turned: int = 0
+) -> Recipe:
     """How a stream is made; it lasts for `seconds`, rounded up to whole parts of 20 s.
 
     `visits` shows each of its lengths once, however long that takes.
     """
     visits = ACTIVITIES[activity]
-    part_s, times = _PART_S, math.ceil(seconds / _PART_S)
+    part_s, times = PART_S, math.ceil(seconds / PART_S)
     if activity == "visits":
         part_s, times = float(math.ceil(sum(visits[-1]) + _PAUSE_S)), 1
-    return Recipe(f"{encoder}-{activity}", part_s, times, visits, **_ENCODERS[encoder])
+    name = f"{encoder}-{activity}"
+    return Recipe(name, part_s, times, visits, turned=turned, **_ENCODERS[encoder])
 
 
 def stream(folder: Path, made: Recipe) -> Path:
     """The file of a recipe, made now if it does not lie in `folder` yet."""
-    scene = _scene()
-    told = repr((asdict(made), type(scene).__name__, _MADE_BY, av.__version__))
-    hashed = hashlib.sha256(told.encode()).hexdigest()[:10]
-    file = folder / "streams" / f"{made.name}-{hashed}.mp4"
+    part = _file(folder, replace(made, times=1, turned=0))
+    if not part.exists():
+        part.parent.mkdir(parents=True, exist_ok=True)
+        stage.say(f"making {made.name}")
+        _encode(fresh := part.with_name(f"new-{part.name}"), made)
+        fresh.replace(part)
+    file = _file(folder, made)
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        stage.say(f"making {made.name}, {made.part_s * made.times:g} s")
-        part, fresh = (file.with_name(f"{what}-{file.name}") for what in ("part", "new"))
-        _encode(part, made, scene)
-        _repeat(part, fresh, made)
-        part.unlink()
+        _repeat(part, fresh := file.with_name(f"new-{file.name}"), made)
         fresh.replace(file)
     return file
+
+
+def _file(folder: Path, made: Recipe) -> Path:
+    drawn_by = "rendered" if _assets() is None else "filmed"
+    told = repr((asdict(made), drawn_by, _MADE_BY, av.__version__))
+    hashed = hashlib.sha256(told.encode()).hexdigest()[:10]
+    return folder / "streams" / f"{made.name}-{made.seconds:g}s-{hashed}.mp4"
 
 
 def task(camera: str = "c1") -> specs.Task:
@@ -143,10 +160,14 @@ def task(camera: str = "c1") -> specs.Task:
 
 def model() -> Manifest:
     """A network that finds the person: YOLOX-nano the real one, our own the rendered one."""
+    name = "forecourt-nano" if _assets() is None else "yolox-nano"
+    return find([models_folder()], name)
+
+
+def models_folder() -> Path:
+    """Where it lies."""
     assets = _assets()
-    if assets is not None:
-        return find([assets / "models"], "yolox-nano")
-    return find([stage.ROOT / "models"], "forecourt-nano")
+    return stage.ROOT / "models" if assets is None else assets / "models"
 
 
 def _assets() -> Path | None:
@@ -174,21 +195,24 @@ def _pictures(file: Path, from_s: float, to_s: float) -> Iterator[Picture]:
             if picture.time is not None and picture.time > to_s:
                 return
             if picture.time is not None and picture.time >= from_s:
-                yield picture.to_ndarray(format="bgr24")
+                yield np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
 
 
 class _Filmed:
     """A motorway that stands still, and a man who walks over it."""
 
-    TALL = 300
-    SPEED = 240
-    """Pixels a second, at this height a walk."""
+    TALL = 340
+    SPEED = 140
+    """Pixels a second."""
+    ROOM = 700
+    """Pixels to walk to and fro: before the crash barrier, against which he is hard to see."""
     FOOT = 940
     """The row on which he walks."""
 
     def __init__(self, videos: Path) -> None:
         still = next(_pictures(videos / "traffic_camera.mp4", 10.0, 11.0))
-        self.still = cv2.resize(still, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        wide = cv2.resize(still, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        self.still: Picture = np.asarray(wide, np.uint8)
         walk = _pictures(videos / "person-bicycle-car-detection.mp4", 25.1, 26.9)
         self._steps = _cut_out([picture[:150, :172] for picture in walk], self.TALL)
 
@@ -197,7 +221,7 @@ class _Filmed:
         if since_s is None:
             return self.still
         image, cover = self._steps[int(since_s * 12) % len(self._steps)]
-        room = WIDTH - 400
+        room = self.ROOM
         there, back = divmod((since_s * self.SPEED) % (2 * room), room)
         left = 100 + int(room - back if there else back)
         if there:
@@ -241,11 +265,12 @@ class _Rendered:
     """The demo's forecourt without its visitors, and one who walks over it."""
 
     def __init__(self) -> None:
-        from models import scenes
+        from models import scenes, solids
 
         self._scenes = scenes
+        self._looks = solids.make_looks(np.random.default_rng(3), vest=True)
         self._empty = self._stage(())
-        self.still = self._empty.frame(0.0)[0]
+        self.still: Picture = self._empty.frame(0.0)[0]
 
     def _stage(self, actors: tuple[Any, ...]) -> Any:
         demo = self._scenes.demo_scenario(WIDTH, HEIGHT)
@@ -256,8 +281,7 @@ class _Rendered:
     @lru_cache(maxsize=1)  # noqa: B019 - there is one scene in a process
     def _walking(self) -> Any:
         stops = [(turn * 6.0, 4.0 if turn % 2 else -4.0, 10.0) for turn in range(100)]
-        looks = self._scenes.make_looks(np.random.default_rng(3), vest=True)
-        return self._stage((self._scenes.walker(1, looks, stops),))
+        return self._stage((self._scenes.walker(1, self._looks, stops),))
 
     def at(self, t_s: float, since_s: float | None) -> Picture:
         """The picture at a time; `since_s` is how long somebody has been there, if so."""
@@ -270,7 +294,8 @@ class _Rendered:
 # --- how it is encoded -------------------------------------------------------------------------
 
 
-def _encode(file: Path, made: Recipe, scene: "_Filmed | _Rendered") -> None:
+def _encode(file: Path, made: Recipe) -> None:
+    scene = _scene()
     noisy = _noise(made.noise)
     with av.open(str(file), "w") as container:
         options = {"preset": "veryfast", "g": str(GOP), "bf": "0", "sc_threshold": "0"}
@@ -297,20 +322,40 @@ def _encode(file: Path, made: Recipe, scene: "_Filmed | _Rendered") -> None:
 
 def _repeat(part: Path, whole: Path, made: Recipe) -> None:
     """The part again and again, its packets as they are: each of its GOPs stands alone."""
+    first_s = made.turned * GOP / FPS
     with av.open(str(whole), "w") as out:
-        track: VideoStream | None = None
+        with av.open(str(part)) as container:
+            track = out.add_stream_from_template(container.streams.video[0])
         for turn in range(made.times):
-            with av.open(str(part)) as container:
-                source = container.streams.video[0]
-                if track is None:
-                    track = out.add_stream_from_template(source)
-                for packet in container.demux(source):
-                    if packet.dts is None or packet.pts is None or packet.time_base is None:
-                        continue
-                    shift = round(turn * made.part_s / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = track
-                    out.mux(packet)
+            begins_s = turn * made.part_s - first_s
+            for packet in _packets(part, first_s, made.part_s):
+                _mux(packet, begins_s, track, out)
+            for packet in _packets(part, 0.0, first_s):
+                _mux(packet, begins_s + made.part_s, track, out)
+
+
+def _packets(part: Path, from_s: float, to_s: float) -> "Iterator[Packet[VideoStream]]":
+    """The packets of the GOPs that begin within a time."""
+    with av.open(str(part)) as container:
+        within = False
+        for packet in container.demux(video=0):
+            if packet.pts is None or packet.dts is None:
+                continue
+            if packet.is_keyframe:
+                within = from_s <= packet.pts * packet.time_base < to_s
+            if within:
+                yield packet
+
+
+def _mux(
+    packet: "Packet[VideoStream]", later_s: float, track: VideoStream, out: OutputContainer
+) -> None:
+    assert packet.pts is not None
+    assert packet.dts is not None
+    shift = round(later_s / packet.time_base)
+    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+    packet.stream = track
+    out.mux(packet)
 
 
 def _since_s(visits: Visits, t_s: float) -> float | None:

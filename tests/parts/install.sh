@@ -8,6 +8,7 @@ set -euo pipefail
 PARTS=(
   mosquitto                  # the broker of production
   postgresql                 # the database of production
+  ffmpeg                     # what decoding is measured against
   chromium fonts-dejavu-core # browser tests
   python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
   gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly # a camera: an RTSP server
