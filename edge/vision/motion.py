@@ -58,6 +58,10 @@ HABIT_AFTER_S = 8.0
 """So long in all must a cell change without explanation to be a habit..."""
 HABIT_UNTIL_S = 2.0
 """... which it is until it has faded to this."""
+ROUGH_AFTER_S = 15.0
+"""So long in all must a part of the picture change without explanation, now here, now there."""
+ROUGH_CELLS = 19
+"""So many changed cells among 5 × 5 may be an object there."""
 HABIT_FORGOTTEN_S = 0.5
 """How far a cell went is forgotten at this."""
 HABIT_MARGIN = 1.25
@@ -80,6 +84,7 @@ BACKWARDS_S = 60.0
 _LIGHT_LEVELS = 10.0
 """Differences that the light may make in a part of the picture, after gain and offset."""
 _LIGHT_TILES = (5, 4)
+_ROUGH_TILES = (6, 4)
 _REACH = np.ones((5, 5), np.uint8)
 _FIRST_DEVIATION = 2.0
 _RELIT_DEVIATION = 2.5
@@ -119,8 +124,14 @@ class _Scene:
         self.swing = np.zeros(shape, np.float32)
         """How far it went meanwhile."""
         self.habitual = np.zeros(shape, np.bool_)
+        self.rough_s = np.zeros(_ROUGH_TILES[::-1], np.float32)
+        """The same of parts of the picture, for what never changes the same cell: rain."""
+        self.rough = np.zeros(_ROUGH_TILES[::-1], np.float32)
+        self.roughly = np.zeros(_ROUGH_TILES[::-1], np.bool_)
         self.limit = np.empty(shape, np.float32)
         """What counts as a change, in levels."""
+        self.least: Luma | int = LEAST_CELLS
+        """How many such cells together count."""
         self.cells = np.zeros(shape, np.bool_)
         """Which counted at the last look."""
         self.open: deque[tuple[float, Luma]] = deque(maxlen=MAX_OPEN)
@@ -175,7 +186,7 @@ class Motion:
         if share > RELIT_SHARE:
             _learn_anew(scene, picture)
             return Change(moved=True, share=share, cells=counting, relit=True)
-        cells = scene.cells = _groups(counting)
+        cells = scene.cells = _groups(counting, scene.least)
         share = int(np.count_nonzero(cells)) / scene.counted
         if share:
             scene.open.append((pts_s, np.ceil(size * cells).astype(np.uint8)))
@@ -231,6 +242,10 @@ def _wonder(scene: _Scene, size: Luma, uncovered: Cells, step_s: float) -> None:
     scene.habit_s[strange] += step_s
     scene.swing[strange] = np.maximum(scene.swing[strange], far)
     scene.noise[strange] += _weight(step_s, NOISE_S) * (far * far - scene.noise[strange])
+    # What is no habit of its cell may be one of its part of the picture.
+    largest = _largest(size * (strange & ~scene.habitual))
+    scene.rough_s[largest > 0] += step_s
+    np.maximum(scene.rough, largest, out=scene.rough)
 
 
 def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s: float) -> None:
@@ -254,8 +269,24 @@ def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s:
     usual = cv2.blur(size * size, (5, 5))
     weight = min(_weight(since_s, NOISE_S), MOST_WEIGHT)
     cv2.accumulateWeighted(usual, scene.noise, weight, mask=(~scene.cells).view(np.uint8))
-    scene.habit_s *= math.exp(-since_s / HABIT_S)
+    fade = math.exp(-since_s / HABIT_S)
+    scene.habit_s *= fade
+    scene.rough_s *= fade
     _judge(scene)
+
+
+def _largest(size: Luma) -> Floats:
+    """The largest value in each part of the picture."""
+    width, height = _ROUGH_TILES
+    rows = np.maximum.reduceat(size, np.arange(height) * size.shape[0] // height, axis=0)
+    both = np.maximum.reduceat(rows, np.arange(width) * size.shape[1] // width, axis=1)
+    return both.astype(np.float32)
+
+
+def _spread(parts: Floats, shape: tuple[int, ...]) -> Floats:
+    """The value of its part of the picture for each cell."""
+    extent = (shape[1], shape[0])
+    return cv2.resize(parts, extent, interpolation=cv2.INTER_NEAREST).astype(np.float32, copy=False)
 
 
 def _judge(scene: _Scene) -> None:
@@ -265,6 +296,14 @@ def _judge(scene: _Scene) -> None:
     scene.swing[scene.habit_s < HABIT_FORGOTTEN_S] = 0
     limit = np.sqrt(scene.noise)
     limit *= NOISE_FACTOR
+    rough = scene.rough_s > np.where(scene.roughly, HABIT_UNTIL_S, ROUGH_AFTER_S)
+    scene.roughly = rough
+    scene.rough[scene.rough_s < HABIT_FORGOTTEN_S] = 0
+    scene.least = LEAST_CELLS
+    if rough.any():
+        parts = _spread(scene.rough * rough, scene.shape)
+        np.maximum(limit, parts * HABIT_MARGIN, out=limit)
+        scene.least = np.where(parts > 0, np.uint8(ROUGH_CELLS), np.uint8(LEAST_CELLS))
     np.clip(limit, LEAST_LEVELS, MOST_LEVELS, out=limit)
     if 0 < _habitual_share(scene) <= MAX_HABITUAL:
         # A flag waves a little further at times: a habit reaches over its edge.
@@ -327,12 +366,12 @@ def _difference(picture: Floats, ground: Floats) -> Floats:
     return cv2.blur(apart, (3, 3)).astype(np.float32, copy=False)
 
 
-def _groups(changed: Cells) -> Cells:
-    """The changed cells near a place where enough are."""
+def _groups(changed: Cells, least: Luma | int) -> Cells:
+    """The changed cells near a place where enough are: `least` of 5 × 5."""
     if np.count_nonzero(changed) < LEAST_CELLS:
         return np.zeros_like(changed)
     crowd = cv2.boxFilter(changed.view(np.uint8), -1, (5, 5), normalize=False)
-    crowded = (crowd >= LEAST_CELLS) & changed
+    crowded = (crowd >= least) & changed
     if not crowded.any():
         return crowded
     return cv2.dilate(crowded.view(np.uint8), _REACH).view(np.bool_) & changed
