@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from edge import calls
+from edge import calls, cpus
 from edge.calls import Calls
 from edge.clock import Clock, boot_name
 from edge.config import Config, ConfigError
@@ -59,6 +59,7 @@ class Agent:
             on_stored=self._on_stored,
         )
         self._resolved = Resolved((), (), ())
+        self._cores = cpus.cores(config.cpus)
         self.shards = Shards(
             config.shards,
             Settings(
@@ -70,6 +71,7 @@ class Agent:
             self.outbox,
             clock,
             on_change=self._on_observed,
+            cores=self._cores,
         )
         self.calls = Calls(
             calls.Worker(
@@ -195,6 +197,7 @@ class Agent:
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
             "cpus": os.cpu_count(),
+            "cores": round(self._cores, 2),
             "uptime_s": round((self._clock.boot_ms() - self._started_boot_ms) / 1000, 1),
             "desired": msgspec.to_builtins(self.desired.known()),
             "config": self._config.shown(),
@@ -205,6 +208,7 @@ class Agent:
         }
 
     def _snapshot(self) -> Snapshot:
+        beats = self.shards.beats()
         return Snapshot(
             online=self.uplink.online,
             pending=self.outbox.pending(),
@@ -212,6 +216,10 @@ class Agent:
             unstored=self.shards.unstored,
             ignored_messages=self.uplink.ignored,
             shard_restarts=self.shards.restarts,
+            quarantined=self.shards.quarantined,
+            cores=self._cores,
+            catch_ups_dropped=sum(beat.catch_ups_dropped for beat in beats),
+            coverage={task: ratio for beat in beats for task, ratio in beat.coverage.items()},
             streams=tuple(self.shards.streams()),
             items=tuple(self._items()),
         )

@@ -1,7 +1,7 @@
 """What the worker tells Prometheus, from one snapshot of its state. Not here: counting."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,7 +20,12 @@ class Snapshot:
     shed: int
     unstored: int
     ignored_messages: int
-    shard_restarts: int
+    shard_restarts: Mapping[str, int]
+    """By cause."""
+    quarantined: int
+    cores: float
+    catch_ups_dropped: int
+    coverage: Mapping[str, float]
     streams: tuple[StreamHealth, ...]
     items: tuple[ItemObserved, ...]
 
@@ -42,7 +47,17 @@ class _Collector(Collector):
         yield _counter("events_shed", "events given up, each covered by a declared gap", now.shed)
         yield _gauge("events_unstored", "events that wait for the disk", now.unstored)
         yield _counter("messages_ignored", "of other sessions, or unreadable", now.ignored_messages)
-        yield _counter("shard_restarts", "decode processes started again", now.shard_restarts)
+        restarts = CounterMetricFamily(
+            "forecourt_edge_shard_restarts", "decode processes started again", labels=["cause"]
+        )
+        for cause, count in now.shard_restarts.items():
+            restarts.add_metric([cause], count)
+        yield restarts
+        yield _gauge("streams_quarantined", "in processes of their own", now.quarantined)
+        yield _gauge("cpu_budget_cores", "cores that this worker allows itself", now.cores)
+        yield _counter(
+            "catch_ups_dropped", "times that what was left out stayed so", now.catch_ups_dropped
+        )
         for name, text, value in _STREAM_GAUGES:
             family = _gauge(name, text, "camera", "stream")
             for stream in now.streams:
@@ -53,8 +68,15 @@ class _Collector(Collector):
             if item.kind == "Task":
                 running.add_metric([item.id], float(item.state == "Running"))
         yield running
+        covered = _gauge(
+            "task_coverage_ratio", "looks made / looks wanted over the last minute", "task"
+        )
+        for task, ratio in now.coverage.items():
+            covered.add_metric([task], ratio)
+        yield covered
 
 
+_STEPS = ("", "half", "quarter", "key")
 _STREAM_GAUGES: tuple[tuple[str, str, Callable[[StreamHealth], float]], ...] = (
     ("stream_up", "1 while a stream gives pictures", lambda s: float(s.state == "running")),
     ("stream_decoded_fps", "pictures decoded per second", lambda s: s.decoded_fps),
@@ -63,6 +85,11 @@ _STREAM_GAUGES: tuple[tuple[str, str, Callable[[StreamHealth], float]], ...] = (
         "stream_coverage_ratio",
         "looks made / looks wanted over the last minute; NaN while none was wanted",
         lambda s: math.nan if s.coverage is None else s.coverage,
+    ),
+    (
+        "stream_degraded_steps",
+        "0 as wished, 1 half of the looks, 2 a quarter, 3 key frames only, for want of CPU",
+        lambda s: float(_STEPS.index(s.step)) if s.step in _STEPS else math.nan,
     ),
 )
 

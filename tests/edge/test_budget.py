@@ -1,12 +1,14 @@
 """Who does with less when the CPU is short: on a simulated machine, second by second."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from edge.budget import (
     CALM_S,
@@ -22,8 +24,10 @@ from edge.budget import (
     priority,
     weight,
 )
+from edge.metrics import Snapshot, exposition
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from wire import specs
+from wire.messages import StreamHealth
 from wire.specs import Priority, Stream
 
 FULL, HALF, QUARTER, KEY = STEPS
@@ -131,6 +135,25 @@ def test_within_the_budget_nothing_is_degraded() -> None:
     assert not machine.changed_s
 
 
+def test_the_steps_are_told_by_their_names() -> None:
+    """The metrics count them in the same order."""
+    samples = (
+        [s.value for family in _degraded(step.name) for s in family.samples] for step in STEPS
+    )
+    assert list(samples) == [[0.0], [1.0], [2.0], [3.0]]
+
+
+def _degraded(step: str) -> list[Metric]:
+    """The family of metrics that tells how far a stream is degraded."""
+    stream = StreamHealth(camera="c", stream="main", state="running", step=step)
+    snapshot = Snapshot(
+        online=True, pending={}, shed=0, unstored=0, ignored_messages=0, shard_restarts={},
+        quarantined=0, cores=1.0, catch_ups_dropped=0, coverage={}, streams=(stream,), items=(),
+    )  # fmt: skip
+    families = text_string_to_metric_families(exposition(snapshot).decode())
+    return [f for f in families if f.name == "forecourt_edge_stream_degraded_steps"]
+
+
 def test_the_lowest_priority_goes_first_and_only_as_far_as_is_needed() -> None:
     """Low streams halve their looks; that suffices, and the others notice nothing."""
     machine = Machine([*cameras(2, "low"), *cameras(2), *cameras(2, "high")], budget=1.7)
@@ -186,7 +209,7 @@ def test_room_restores_one_after_the_other() -> None:
     assert machine.names() == [""] * 8
     back_s = [at_s for at_s, change in machine.changed_s if at_s > eased_s]
     assert back_s[0] - eased_s >= CALM_S
-    assert all(b - a >= CALM_S for a, b in itertools.pairwise(back_s))
+    assert all(b - a >= CALM_S for a, b in pairwise(back_s))
 
 
 def test_a_step_that_does_not_hold_is_tried_ever_more_seldom() -> None:
@@ -194,7 +217,7 @@ def test_a_step_that_does_not_hold_is_tried_ever_more_seldom() -> None:
     machine = Machine([Camera("c", full=0.1, look=0.2)], budget=0.8)
     machine.run(1500)
     tries = [at_s for at_s, change in machine.changed_s if change > 0]
-    waits = [b - a for a, b in itertools.pairwise(tries)]
+    waits = [b - a for a, b in pairwise(tries)]
     assert len(tries) < 10
     assert waits == sorted(waits)
     assert LONGEST_CALM_S <= waits[-1] <= LONGEST_CALM_S + 10
@@ -257,7 +280,7 @@ def test_it_converges_whatever_the_streams_cost(fleet: list[Camera], share: floa
     downs = [change for change in moves if change < 0]
     assert len(downs) <= 16
     restored_s = [at_s for at_s, change in machine.changed_s if change > 0]
-    assert all(b - a >= CALM_S for a, b in itertools.pairwise(restored_s))
+    assert all(b - a >= CALM_S for a, b in pairwise(restored_s))
 
 
 # --- among shards, and catch-up ----------------------------------------------------------------

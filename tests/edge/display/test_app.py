@@ -22,9 +22,10 @@ from wire.messages import ItemObserved, StreamHealth
 
 SNAPSHOT = Snapshot(
     online=True, pending={"alarm": 2, "bulk": 0}, shed=1, unstored=0, ignored_messages=3,
-    shard_restarts=4,
+    shard_restarts={"crash": 4}, quarantined=1, cores=1.5, catch_ups_dropped=2,
+    coverage={"t": 0.25},
     streams=(
-        StreamHealth(camera='a"b\n', stream="main", state="running", coverage=0.5),
+        StreamHealth(camera='a"b\n', stream="main", state="running", coverage=0.5, step="half"),
         StreamHealth(camera="c", stream="main", state="lost"),
     ),
     items=(ItemObserved(kind="Task", id="t", revision=1, state="Running"),),
@@ -149,8 +150,16 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
         families = {family.name: family for family in text_string_to_metric_families(text)}
         assert families["forecourt_edge_online"].samples[0].value == 1
         assert families["forecourt_edge_events_shed"].samples[0].value == 1
+        [restarts] = families["forecourt_edge_shard_restarts"].samples
+        assert (restarts.labels, restarts.value) == ({"cause": "crash"}, 4)
         up = families["forecourt_edge_stream_up"].samples
         assert {s.labels["camera"]: s.value for s in up} == {'a"b\n': 1, "c": 0}
+        steps = families["forecourt_edge_stream_degraded_steps"].samples
+        assert {s.labels["camera"]: s.value for s in steps} == {'a"b\n': 1, "c": 0}
+        [covered] = families["forecourt_edge_task_coverage_ratio"].samples
+        assert (covered.labels, covered.value) == ({"task": "t"}, 0.25)
+        assert families["forecourt_edge_cpu_budget_cores"].samples[0].value == 1.5
+        assert families["forecourt_edge_catch_ups_dropped"].samples[0].value == 2
 
     play(tmp_path, act)
 
