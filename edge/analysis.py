@@ -90,9 +90,15 @@ class Analysis:
         self._schedule.fps = self.fps * factor
 
     def look(
-        self, frame: Frame, detections: Detections, coverage: float | None = None
+        self,
+        frame: Frame,
+        detections: Detections,
+        coverage: float | None = None,
+        level: str = "FULL",
     ) -> list[Event]:
-        """What became true with this frame. `coverage` is the share of wanted looks, 0..1.
+        """What became true with this frame.
+
+        `coverage` is the share of wanted looks, 0..1; `level` how much of the stream was decoded.
 
         A frame that is not later than the last one looked at is of a new connection: what was open
         ends as `interrupted`, and everything is seen anew.
@@ -102,14 +108,14 @@ class Analysis:
             events = self.close("interrupted")
         self._looked_s = frame.pts_s
         tracks = self._tracker.update(_of_classes(detections, self._like), frame.pts_s)
-        return events + self._judged(tracks, frame, coverage)
+        return events + self._judged(tracks, frame, coverage, level)
 
-    def carry(self, frame: Frame, coverage: float | None = None) -> list[Event]:
+    def carry(self, frame: Frame, coverage: float | None = None, level: str = "KEY") -> list[Event]:
         """As `look`, of a frame in which nothing has changed: what was there still is."""
         if self._looked_s is None or frame.pts_s <= self._looked_s:
             return []
         self._looked_s = frame.pts_s
-        return self._judged(self._tracker.hold(frame.pts_s), frame, coverage)
+        return self._judged(self._tracker.hold(frame.pts_s), frame, coverage, level)
 
     def differs(self, detections: Detections) -> bool:
         """Whether a detector sees other objects than `carry` would carry."""
@@ -120,12 +126,12 @@ class Analysis:
         """Whether an object that is followed moves."""
         return self._tracker.restless
 
-    def _judged(self, tracks: Sequence[Track], frame: Frame, coverage: float | None) -> list[Event]:
+    def _judged(
+        self, tracks: Sequence[Track], frame: Frame, coverage: float | None, level: str
+    ) -> list[Event]:
         self._state, found = rules.step(self._program, self._state, tracks, frame.pts_s, frame.t_ms)
-        if coverage is None:
-            return found
-        covered = round(coverage, 3)
-        return [msgspec.structs.replace(event, coverage=covered) for event in found]
+        covered = None if coverage is None else round(coverage, 3)
+        return [msgspec.structs.replace(each, coverage=covered, level=level) for each in found]
 
     def close(self, reason: str) -> list[Event]:
         """End what is open, each at its last seen moment: `interrupted` or `removed`.

@@ -19,7 +19,7 @@ A look counts once its fate is known, in the second in which it is known.
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge.clock import Clock
@@ -64,12 +64,14 @@ class Coverage:
 
     def ratio(self) -> float | None:
         """0..1, or None while nothing was wanted."""
+        return ratio_of((self,))
+
+    def looks(self) -> tuple[float, float]:
+        """Looks (made, wanted) of the last minute."""
         oldest_s = self._now_s() - WINDOW_S
         with self._lock:
             recent = [second for second in self._seconds if second.at_s > oldest_s]
-            wanted = sum(second.wanted for second in recent)
-            made = sum(second.made for second in recent)
-        return made / wanted if wanted else None
+        return sum(second.made for second in recent), sum(second.wanted for second in recent)
 
     def _count(self, wanted: float, made: float) -> None:
         now_s = self._now_s()
@@ -81,6 +83,13 @@ class Coverage:
 
     def _now_s(self) -> int:
         return int(self._clock.monotonic_s())
+
+
+def ratio_of(coverages: Iterable[Coverage]) -> float | None:
+    """That of several tasks together, 0..1, or None while nothing was wanted."""
+    looks = [coverage.looks() for coverage in coverages]
+    wanted = sum(each[1] for each in looks)
+    return sum(each[0] for each in looks) / wanted if wanted else None
 
 
 def below(ratios: Mapping[str, float | None]) -> dict[str, float]:

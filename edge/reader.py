@@ -1,28 +1,45 @@
-"""One stream's reader thread, and the desk on which it puts frames that are due.
+"""One stream at work in a shard: its two threads, its retries, and how it fares.
 
-Here: opening, decoding, retrying, counting. Not here: what is seen in a frame (shard, analysis).
+Here: opening, reading, decoding, retrying, counting. Not here: how much is decoded (watch), what is
+seen in a picture (shard, analysis).
+
+One thread reads packets, so that a camera is never held up; the other decodes what its watch wants
+of them and puts it on the desk.
 """
 
 import logging
 import random
+import secrets
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from edge.analysis import Analysis
+from edge.blackbox import Doing, Recorder, followed, stream_name
+from edge.budget import STEPS, Step, StreamLoad
 from edge.clock import Clock
-from edge.reconcile import StreamKey, StreamWork, TaskWork, shortened
-from edge.video.decode import Anchor, DecodeStats, Frame, frames
-from edge.video.source import SourceError, packets
+from edge.coverage import Coverage, below, ratio_of
+from edge.desk import Desk
+from edge.faults import Lost
+from edge.reconcile import StreamWork, TaskWork, shortened
+from edge.video import demand as demands
+from edge.video.decode import Anchor, Decoder, DecodeStats, Frame
+from edge.video.inlet import Inlet
+from edge.video.source import Packet, SourceError, is_recording, packets
+from edge.vision.area import area_of, joined
+from edge.vision.motion import Motion
+from edge.watch import Seen, Watch
+from wire import specs
 from wire.backoff import full_jitter
+from wire.events import Event
 from wire.messages import ItemObserved, ItemState, StreamHealth
 
 log = logging.getLogger("forecourt.reader")
 
-_COVERAGE_WINDOW_S = 60
 _BACKOFF_S = (0.5, 30.0)
 _STEADY_AFTER_S = 30.0
 _STEP_S = 0.04
@@ -31,80 +48,25 @@ _MAX_WAITING = 4
 """Who waits for a stream's next picture; the one who has waited longest is given up first."""
 _HANGS_AFTER_S = 45.0
 """Longer than opening and reading may take: then something does not come back."""
+_BLIND_AFTER_S = 15.0
+"""Packets that give no picture for so long, or for two GOPs, give none."""
+_ENDS_WITHIN_S = 25.0
+"""Opening and reading have deadlines; a thread that keeps none of them is left behind."""
+_LATE_S = 0.5
+_AWAKE_COST = 0.3
+"""CPU seconds a second of an awake stream, until its own are known."""
 SUSPEND_AFTER_S = 5.0
 """Without a picture for so long, what was open ends as interrupted."""
 
 
-class Coverage:
-    """Looks made ÷ looks wanted over the last minute; a look counts once its fate is known."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._seconds: deque[list[int]] = deque(maxlen=_COVERAGE_WINDOW_S)
-
-    def count(self, *, wanted: int, made: int = 0) -> None:
-        """Add looks to the current second. May be called from any thread."""
-        now_s = int(self._clock.monotonic_s())
-        with self._lock:
-            if not self._seconds or self._seconds[-1][0] != now_s:
-                self._seconds.append([now_s, 0, 0])
-            self._seconds[-1][1] += wanted
-            self._seconds[-1][2] += made
-
-    def ratio(self) -> float | None:
-        """0..1, or None while nothing was wanted."""
-        oldest_s = int(self._clock.monotonic_s()) - _COVERAGE_WINDOW_S
-        with self._lock:
-            recent = [entry for entry in self._seconds if entry[0] > oldest_s]
-            wanted = sum(entry[1] for entry in recent)
-            made = sum(entry[2] for entry in recent)
-        return made / wanted if wanted else None
-
-
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A frame that is due, for these analyses."""
+    """A picture that is to be looked at."""
 
     reader: "Reader"
-    frame: Frame
-    analyses: tuple[Analysis, ...]
-
-
-class Desk:
-    """Where readers put frames and the analyst takes them: one slot per stream, in turn."""
-
-    def __init__(self) -> None:
-        self._ready = threading.Condition()
-        self._slots: dict[StreamKey, Look] = {}
-        self._errands: deque[Callable[[], None]] = deque()
-
-    def put(self, look: Look) -> Look | None:
-        """Lay a frame into its stream's slot; the one that it replaces was never looked at."""
-        with self._ready:
-            replaced = self._slots.get(look.reader.key)
-            self._slots[look.reader.key] = look  # in the place of the old one, or it would starve
-            self._ready.notify()
-        return replaced
-
-    def errand(self, do: Callable[[], None]) -> None:
-        """Have the analyst do something between two looks."""
-        with self._ready:
-            self._errands.append(do)
-            self._ready.notify()
-
-    def forget(self, key: StreamKey) -> None:
-        """Empty a slot."""
-        with self._ready:
-            self._slots.pop(key, None)
-
-    def take(self) -> Look | Callable[[], None]:
-        """The next errand, or else the frame that lies longest. Waits for one."""
-        with self._ready:
-            self._ready.wait_for(lambda: self._slots or self._errands)
-            if self._errands:
-                return self._errands.popleft()
-            return self._slots.pop(next(iter(self._slots)))
+    seen: Seen
+    arrived_s: float
+    """When the packet came that brought it, by the monotonic clock."""
 
 
 @dataclass
@@ -112,6 +74,7 @@ class TaskStatus:
     """What a task's item reports. Written by one thread at a time, read by the beat."""
 
     work: TaskWork
+    coverage: Coverage
     analysis: Analysis | None = None
     rejected: str = ""
     failure: str = ""
@@ -158,23 +121,63 @@ class Rates:
         return round(decoded, 2), round(looked, 2)
 
 
+@dataclass
+class Spent:
+    """What a stream has cost and suffered since the governor asked last."""
+
+    reading_s: float = 0.0
+    decoding_s: float = 0.0
+    looking_s: float = 0.0
+    """CPU seconds of its threads so far, and of the analyst for it."""
+    before_s: float = 0.0
+    missed: int = 0
+    behind_s: float = 0.0
+    awake_cost: float = _AWAKE_COST
+    """CPU seconds a second while awake, lately."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds since the last call."""
+        spent_s = self.reading_s + self.decoding_s + self.looking_s
+        used_s, self.before_s = spent_s - self.before_s, spent_s
+        return max(0.0, used_s)
+
+
 class Reader(threading.Thread):
     """Reads one stream for ever: open, decode, put what is due on the desk; retry in one place."""
 
     def __init__(
-        self, work: StreamWork, desk: Desk, clock: Clock, on_dark: Callable[["Reader"], None]
+        self,
+        work: StreamWork,
+        desk: Desk[Look],
+        clock: Clock,
+        on_dark: Callable[["Reader"], None],
+        *,
+        recorder: Recorder | None = None,
+        tell: Callable[["Reader", Iterable[Event]], None] = lambda _reader, _events: None,
+        may_catch_up: Callable[[float], bool] = lambda _: True,
+        dark_since_s: float | None = None,
     ) -> None:
-        """`on_dark` is called once when a stream has given no picture for `SUSPEND_AFTER_S`."""
+        """`on_dark` is called once when a stream has given no picture for `SUSPEND_AFTER_S`.
+
+        `tell` gets the events of the fault `lost`; `may_catch_up` is asked whether so many CPU
+        seconds may be spent on what was left out; since `dark_since_s` (monotonic) nobody looked.
+        """
         super().__init__(name=f"read-{work.key.camera}", daemon=True)
         self.key = work.key
         self.stream = work.stream
         self.state: Literal["opening", "running", "lost", "ended"] = "opening"
         self.error = ""
+        self.step: Step = STEPS[0]
         self.tasks: dict[str, TaskStatus] = {}
-        self.boot_offset_ms = 0
-        self.coverage = Coverage(clock)
+        self.boot_offset_ms = clock.boot_ms() - clock.wall_ms()
         self.rates = Rates(at_s=clock.monotonic_s())
-        self._analyses: tuple[Analysis, ...] = ()
+        self.spent = Spent()
+        self._recorder = recorder or Recorder(clock)
+        self.slot = self._recorder.none
+        self._demand = _demand(work.tasks)
+        self.watch = Watch(self._demand, _motion(work.tasks), self._may_catch_up)
+        self._allows = may_catch_up
+        self._tell = tell
         self._waiting: deque[Callable[[Frame], None]] = deque(maxlen=_MAX_WAITING)
         self._desk = desk
         self._clock = clock
@@ -183,25 +186,72 @@ class Reader(threading.Thread):
         self._stopping = threading.Event()
         self._began_s = clock.monotonic_s()
         self._seen_s = self._began_s
-        self._told_s = self._began_s
+        self._pictured_s = self._began_s
+        self._dark_told_s = self._began_s
+        self._dark_since_s = dark_since_s
         self._stream_s = 0.0
+        self._catching_up = False
+        self._accounted_s = 0.0
+        self._fault_lock = threading.Lock()
+        self._fault = Lost(
+            work.key.camera,
+            work.key.stream,
+            secrets.token_hex(6),
+            clock.monotonic_s(),
+            clock.wall_ms(),
+        )
 
-    def watch_with(self, analyses: tuple[Analysis, ...]) -> None:
-        """From the next frame on, these analyses decide what is due."""
-        self._analyses = analyses
+    # --- what others tell ---
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has been told to end."""
+        return self._stopping.is_set()
+
+    def watch_with(self, works: tuple[TaskWork, ...]) -> None:
+        """From the next packet on, these tasks decide what is decoded and looked at."""
+        analyses = tuple(s.analysis for s in self.tasks.values() if s.analysis)
+        self.watch.analyses = analyses
+        for analysis in analyses:
+            analysis.slow_down(self.step.fps_factor)
+        if works:
+            self._demand = _demand(works)
+            self.watch.change(self._demand, _motion(works))
+
+    def degrade(self, step: Step) -> None:
+        """How far it may go from now on."""
+        if step == self.step:
+            return
+        self.step = step
+        self.watch.keys_only = step.level == "KEY"
+        for analysis in self.watch.analyses:
+            analysis.slow_down(step.fps_factor)  # type: ignore[attr-defined]
 
     def show(self, to: Callable[[Frame], None]) -> None:
         """Have the analyst give the next picture to somebody, whether it is due or not."""
         self._waiting.append(to)
+        self.watch.ask()
 
     def stop(self) -> None:
-        """Stop reading; the thread ends at its next packet or deadline."""
+        """Stop reading; the threads end at their next packet or deadline."""
         self._stopping.set()
+        with self._fault_lock:
+            events = self._fault.close("interrupted")
+        self._say(events)
+
+    # --- the decoding thread ---
 
     def run(self) -> None:
         """Retry in one place: full jitter, from the start again after a steady connection."""
+        self.slot = self._recorder.slot(stream_name(self.key.camera, self.key.stream))
+        try:
+            self._retry()
+        finally:
+            self.slot.close()
+
+    def _retry(self) -> None:
         attempt = 0
-        while not self._stopping.is_set():
+        while not self.is_stopped:
             began_s = self._clock.monotonic_s()
             try:
                 self._read_once()
@@ -220,57 +270,217 @@ class Reader(threading.Thread):
     def _read_once(self) -> None:
         """One connection, from opening to its end. Stream time goes on where it was."""
         begin_s = max(self._clock.monotonic_s() - self._began_s, self._stream_s)
-        source = packets(self.stream, begin_s=begin_s, stop=self._stopping.is_set)
-        for frame in frames(source, anchor=self._anchor, stats=self.rates.decode):
-            self.state, self.error = "running", ""
-            self._seen_s = self._clock.monotonic_s()
-            self._stream_s = frame.pts_s + _STEP_S
-            while self._waiting:
-                self._desk.errand(partial(self._waiting.popleft(), frame))
-            due = tuple(analysis for analysis in self._analyses if analysis.due(frame.pts_s))
-            if due:
-                missed = self._desk.put(Look(self, frame, due))
-                if missed is not None:
-                    self.coverage.count(wanted=len(missed.analyses))
+        patient = is_recording(self.stream) and self.stream.pace == "fast"
+        inlet = Inlet(self._clock.monotonic_s, self._clock.wall_ms, patient=patient)
+        reading = threading.Thread(
+            target=self._fill, args=(inlet, begin_s), name=f"packets-{self.key.camera}", daemon=True
+        )
+        reading.start()
+        decoder = Decoder(partial(self._anchor, inlet), self.rates.decode)
+        try:
+            for seen in self.watch.pictures(self._taken(inlet), decoder):
+                self.slot.leave()
+                self._hand_over(seen, inlet)
+                self.slot.enter(Doing.DECODING)
+        finally:
+            self.slot.leave()
+            self._stream_s = max(self._stream_s, inlet.end_s + _STEP_S)
+            inlet.close()
+            reading.join(_ENDS_WITHIN_S)
 
-    def _anchor(self, pts_s: float) -> Anchor:
-        """Tie a connection's first picture to the clocks."""
-        wall_ms = self._clock.wall_ms()
-        self.boot_offset_ms = self._clock.boot_ms() - wall_ms
+    def _fill(self, inlet: Inlet, begin_s: float) -> None:
+        """The reading thread."""
+        slot = self._recorder.slot(stream_name(self.key.camera, self.key.stream))
+        source = packets(self.stream, begin_s=begin_s, stop=lambda: self.is_stopped or inlet.closed)
+
+        def at_hand() -> Iterator[Packet]:
+            for packet in followed(source, slot):
+                slot.leave()
+                self.spent.reading_s = time.thread_time()
+                yield packet
+
+        try:
+            inlet.fill(at_hand())
+        finally:
+            slot.close()
+
+    def _taken(self, inlet: Inlet) -> Iterator[Packet]:
+        """The packets for the watch, while the black box tells what it does with them."""
+        dropped_s = 0.0
+        frames = self.rates.decode.frames
+        for packet in inlet:
+            if self.is_stopped:
+                return
+            self._seen_s = inlet.arrived.now_s
+            self.slot.enter(Doing.DECODING)
+            yield packet
+            self.slot.leave()
+            self.spent.decoding_s = time.thread_time()
+            if self.rates.decode.frames != frames:
+                frames = self.rates.decode.frames
+                self._pictured()
+            if inlet.dropped_s > dropped_s:
+                self._unseen(inlet.dropped_s - dropped_s)
+                dropped_s, self._catching_up = inlet.dropped_s, False
+            with self._fault_lock:
+                alive = self.state == "running"
+                events = self._fault.picture(self._seen_s, inlet.arrived.wall_ms) if alive else []
+            self._say(events)
+
+    def _pictured(self) -> None:
+        """A picture has come."""
+        self._pictured_s = self._clock.monotonic_s()
+        if self.state != "running":
+            self._account_for_darkness(self._pictured_s)
+            self._dark_since_s = None
+            self.state, self.error = "running", ""
+
+    def _account_for_darkness(self, now_s: float) -> None:
+        """What was to be seen and was not, up to now, is said to have been missed (I10)."""
+        since_s = self._dark_since_s
+        if since_s is not None:
+            self._dark_since_s = now_s
+            self._unseen(now_s - since_s)
+
+    def _hand_over(self, seen: Seen, inlet: Inlet) -> None:
+        while not seen.due and self._waiting:
+            self._desk.errand(partial(self._waiting.popleft(), seen.frame))
+        if self._accounted_s < self.watch.given_up_s:
+            self._unseen(self.watch.given_up_s - self._accounted_s)
+            self._accounted_s = self.watch.given_up_s
+        for status in self._statuses(seen):
+            if seen.quiet or seen.check:
+                status.coverage.carried(seen.since_s)
+            elif self.watch.keys_only:
+                status.coverage.unseen(max(0.0, seen.since_s - 1 / status.work.task.spec.fps))
+            elif self.step.fps_factor < 1:
+                status.coverage.missed(round(1 / self.step.fps_factor) - 1)
+        if not seen.due:
+            return
+        self._catching_up = seen.late or (self._catching_up and inlet.behind_s > _LATE_S)
+        look = Look(self, seen, inlet.arrived.now_s)
+        missed = self._desk.put(self.key, look, patient=self._catching_up)
+        if missed is not None and not missed.seen.quiet:
+            self.spent.missed += len(missed.seen.due)
+            for status in self._statuses(missed.seen):
+                status.coverage.missed()
+
+    def _statuses(self, seen: Seen) -> list[TaskStatus]:
+        return [status for status in list(self.tasks.values()) if status.analysis in seen.due]
+
+    def _unseen(self, seconds: float) -> None:
+        for status in list(self.tasks.values()):
+            if not status.rejected:
+                status.coverage.unseen(seconds)
+
+    def _may_catch_up(self, stream_s: float) -> bool:
+        return self._allows(stream_s * self.spent.awake_cost)
+
+    def _anchor(self, inlet: Inlet, pts_s: float) -> Anchor:
+        """Tie a packet of a connection to the clocks."""
+        wall_ms = inlet.arrived.wall_ms
+        self.boot_offset_ms = self._clock.boot_ms() - self._clock.wall_ms()
         return Anchor(wall_ms, pts_s)
+
+    # --- when nothing comes ---
 
     def _lost(self, error: str) -> None:
         if self.error != error:
             log.warning("stream %s/%s: %s", self.key.camera, self.key.stream, error)
+        if self._dark_since_s is None:
+            self._dark_since_s = self._pictured_s
         self.state, self.error = "lost", error
 
     def _wait(self, wait_s: float) -> None:
         """Until the next attempt; a short loss leaves incidents open, a longer one ends them."""
         until_s = self._clock.monotonic_s() + wait_s
-        dark_at_s = self._seen_s + SUSPEND_AFTER_S
-        if dark_at_s <= until_s:
-            self._stopping.wait(max(0.0, dark_at_s - self._clock.monotonic_s()))
-            if not self._stopping.is_set() and self._seen_s > self._told_s:
-                self._told_s = self._seen_s
-                self._on_dark(self)
-        self._stopping.wait(max(0.0, until_s - self._clock.monotonic_s()))
+        while not self.is_stopped:
+            now_s = self._clock.monotonic_s()
+            self._look_for_darkness(now_s)
+            if now_s >= until_s:
+                return
+            self._stopping.wait(min(1.0, until_s - now_s))
+
+    def _look_for_darkness(self, now_s: float) -> None:
+        """Tell once that it is dark, and open the fault `lost` when that lasts."""
+        if self.is_stopped:
+            return
+        if now_s - self._pictured_s >= SUSPEND_AFTER_S and self._dark_told_s < self._pictured_s:
+            self._dark_told_s = self._pictured_s
+            self._on_dark(self)
+        with self._fault_lock:
+            events = self._fault.silence(now_s, sorted(self.tasks), self.error)
+        self._say(events)
+
+    def _say(self, events: list[Event]) -> None:
+        if events:
+            self._desk.errand(partial(self._tell, self, events))
+
+    # --- how it fares ---
+
+    def load(self) -> StreamLoad:
+        """For the governor: since its last call."""
+        cpu_s, missed = self.spent.cpu_s(), self.spent.missed
+        self.spent.missed = 0
+        awake = self.watch.awake and self.state == "running"
+        if awake:
+            self.spent.awake_cost += 0.2 * (max(cpu_s, 0.02) - self.spent.awake_cost)
+        return StreamLoad(
+            key=self.key,
+            priority=self._demand.priority,
+            fps=self._demand.fps,
+            awake=awake,
+            cpu_s=cpu_s,
+            behind_s=self.spent.behind_s if awake and not self._catching_up else 0.0,
+            missed=missed,
+        )
 
     def health(self) -> StreamHealth:
-        """How the stream fares since the last beat; a reader that hangs is found out here."""
-        silent_s = self._clock.monotonic_s() - self._seen_s
+        """How the stream fares since the last beat; what hangs or shows nothing is found out."""
+        now_s = self._clock.monotonic_s()
+        silent_s, blind_s = now_s - self._seen_s, now_s - self._pictured_s
+        gop_s = self.watch.traits.gop_s or 0.0
         if self.state == "running" and silent_s > _HANGS_AFTER_S:
             self._lost(f"no picture for {silent_s:.0f} s; the decoder may hang")
-            if self._seen_s > self._told_s:
-                self._told_s = self._seen_s
-                self._on_dark(self)
-        decoded, analysed = self.rates.since(self._clock.monotonic_s())
+        elif self.state == "running" and blind_s > max(_BLIND_AFTER_S, 2 * gop_s):
+            self._lost(f"none of the packets of the last {blind_s:.0f} s gives a picture")
+        elif self.state == "opening" and silent_s < 1 and blind_s > _BLIND_AFTER_S:
+            self._lost("packets come, and none of them gives a picture")
+        if self.state in ("opening", "lost"):
+            self._account_for_darkness(now_s)
+            self._look_for_darkness(now_s)
+        decoded, analysed = self.rates.since(now_s)
+        coverages = {
+            name: status.coverage
+            for name, status in list(self.tasks.items())
+            if status.analysis is not None
+        }
         return StreamHealth(
             camera=self.key.camera,
             stream=self.key.stream,
             state=self.state,
+            level=self.watch.level if self.state == "running" else "OFF",
+            step=self.step.name,
             decoded_fps=decoded,
             analysed_fps=analysed,
-            wanted_fps=max((analysis.fps for analysis in self._analyses), default=0.0),
-            coverage=self.coverage.ratio(),
+            wanted_fps=self._demand.fps,
+            coverage=ratio_of(coverages.values()),
+            tasks=below({name: coverage.ratio() for name, coverage in coverages.items()}),
             error=self.error,
         )
+
+
+def _demand(works: Iterable[TaskWork]) -> demands.Demand:
+    """What the tasks of a stream need together. Raises ValueError if there is none."""
+    return demands.joined(demands.of_task(work.task) for work in works)
+
+
+def _motion(works: Iterable[TaskWork]) -> Motion:
+    """What may wake a stream: anything that matters to any of its tasks and is masked by none.
+
+    Where several tasks watch, only masks that all of them have hold: none may blind another.
+    """
+    tasks: list[specs.Task] = [work.task for work in works]
+    masks = [set(task.spec.masks.values()) for task in tasks]
+    shared = set.intersection(*masks) if masks else set()
+    return Motion(masks=sorted(shared), areas=joined(area_of(task) for task in tasks))

@@ -1,16 +1,19 @@
-"""A decode process: `python -m edge.shard FD`, started by the agent, never by hand.
+"""A decode process: `python -m edge.shard PIPE BLACK-BOX DUMP`, which the agent starts.
 
 Here: which threads there are, and how a frame travels through them. Not here: the steps themselves
 (video, vision, analysis), storing, the network: a shard knows only its pipe to the agent.
 
-Each stream has a reader thread, which demuxes and decodes, and puts a frame that is due into a slot
-for one. A single analyst thread takes from the slots in turn. Slow inference therefore never stalls
-a camera: a frame that is replaced in its slot is a look that was wanted and not made, and counted.
+Each stream has two threads: one reads packets, the other decodes what is wanted of them, and puts a
+picture that is due into a slot for one. A single analyst thread takes from the slots in turn. Slow
+inference therefore never stalls a camera: a picture that is replaced in its slot is a look that was
+wanted and not made, and counted. Once a second the governor keeps the streams within the budget.
 
 The shard ends when its pipe closes, so no orphan decodes on.
 """
 
+import faulthandler
 import logging
+import math
 import os
 import secrets
 import signal
@@ -22,13 +25,20 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import cv2
 import msgspec
+import numpy as np
 
 from edge.analysis import Analysis
+from edge.blackbox import Doing, Recorder
+from edge.budget import CatchUp, Governor
 from edge.clock import Clock, SystemClock
+from edge.coverage import Coverage
+from edge.desk import Desk
 from edge.pipe import (
     Apply,
     Beat,
+    Budget,
     Finish,
     Finished,
     Happened,
@@ -38,7 +48,7 @@ from edge.pipe import (
     Shown,
     Stored,
 )
-from edge.reader import Desk, Look, Reader, TaskStatus
+from edge.reader import Look, Reader, TaskStatus
 from edge.reconcile import Start, Stop, StreamKey, TaskWork, Update
 from edge.video.decode import Frame
 from edge.video.jpeg import JpegError, jpeg
@@ -94,12 +104,22 @@ class Outgoing:
 class Shard:
     """The readers, the analyst, and what the agent told us to do."""
 
-    def __init__(self, pipe: Pipe, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, pipe: Pipe, settings: Settings, clock: Clock, recorder: Recorder | None = None
+    ) -> None:
         self._settings = settings
+        self._recorder = recorder or Recorder(clock)
+        self._slot = self._recorder.none
+        self._governor = Governor()
+        self._cores = math.inf
+        self._catch_up = CatchUp()
+        self._catch_up_lock = threading.Lock()
+        self._used_s = time.process_time()
+        self._governed_s = clock.monotonic_s()
         self._clock = clock
         self._pipe = pipe
         self._outgoing = Outgoing(pipe)
-        self._desk = Desk()
+        self._desk: Desk[Look] = Desk()
         self._readers: dict[StreamKey, Reader] = {}
         self._detectors: dict[str, Detector] = {}
         self._looks = 0
@@ -116,6 +136,10 @@ class Shard:
                         self._apply(action)
                 case Stored(number):
                     self._outgoing.stored(number)
+                case Budget(cores):
+                    self._cores = cores
+                    with self._catch_up_lock:
+                        self._catch_up.set_budget(cores, self._clock.monotonic_s())
                 case Show() as asked:
                     self._show(asked)
                 case Finish():
@@ -125,8 +149,17 @@ class Shard:
 
     def _apply(self, action: Start | Update | Stop) -> None:
         match action:
-            case Start(work):
-                reader = Reader(work, self._desk, self._clock, self._suspend)
+            case Start(work, dark_since_s):
+                reader = Reader(
+                    work,
+                    self._desk,
+                    self._clock,
+                    self._suspend,
+                    recorder=self._recorder,
+                    tell=self._tell,
+                    may_catch_up=self._may_catch_up,
+                    dark_since_s=dark_since_s,
+                )
                 self._readers[work.key] = reader
                 self._set_tasks(reader, work.tasks)
                 reader.start()
@@ -147,26 +180,32 @@ class Shard:
             else self._begin(work)
             for work in works
         }
-        reader.watch_with(tuple(s.analysis for s in reader.tasks.values() if s.analysis))
+        reader.watch_with(works)
         kept = {id(status) for status in reader.tasks.values()}
         for status in before.values():
             if id(status) not in kept:
                 self._desk.errand(partial(self._close, reader, status, "removed"))
 
     def _begin(self, work: TaskWork) -> TaskStatus:
+        coverage = Coverage(work.task.spec.fps, self._clock)
         try:
             detector = self._detector(work.task.spec.model.name)
             analysis = Analysis(work.task, work.revision, detector, secrets.token_hex(6))
         except (ModelError, ValueError) as error:
             log.warning("task %s rejected: %s", work.name, error)
-            return TaskStatus(work, rejected=str(error))
-        return TaskStatus(work, analysis)
+            return TaskStatus(work, coverage, rejected=str(error))
+        return TaskStatus(work, coverage, analysis)
 
     def _detector(self, name: str) -> Detector:
         if name not in self._detectors:
             manifest = find([Path(folder) for folder in self._settings.models], name)
             self._detectors[name] = Detector(manifest, threads=self._settings.threads)
         return self._detectors[name]
+
+    def _may_catch_up(self, cost_s: float) -> bool:
+        """On a reader's thread: whether so many CPU seconds may be spent on what was left out."""
+        with self._catch_up_lock:
+            return self._catch_up.allows(cost_s, self._clock.monotonic_s())
 
     def _suspend(self, reader: Reader) -> None:
         """On the reader's thread: it sees nothing any more, so nothing open can be vouched for."""
@@ -177,10 +216,13 @@ class Shard:
 
     def _analyse(self) -> None:
         """A frame's way: detect once per model, then each task tracks and applies its rules."""
+        self._slot = self._recorder.slot("analyst")
         while True:
             job = self._desk.take()
             if isinstance(job, Look):
+                before_s = time.thread_time()
                 self._look(job)
+                job.reader.spent.looking_s += time.thread_time() - before_s
             else:
                 job()
 
@@ -198,31 +240,78 @@ class Shard:
         """One frame, for those tasks that still want it: a task may have gone while it waited."""
         by_detector: dict[Detector, list[TaskStatus]] = {}
         for status in list(look.reader.tasks.values()):
-            if status.analysis is not None and status.analysis in look.analyses:
+            if status.analysis is not None and status.analysis in look.seen.due:
                 by_detector.setdefault(status.analysis.detector, []).append(status)
-        for detector, statuses in by_detector.items():
-            try:
-                detections = detector.detect_frame(look.frame)
+        if look.seen.quiet:
+            for statuses in by_detector.values():
                 for status in statuses:
-                    self._follow(look, status, detections)
-            except Exception as error:
-                self._failed(look, statuses, error)
+                    self._carry(look, status)
+        else:
+            self._infer(look, by_detector)
         look.reader.rates.looks += 1
+        if not look.seen.late:
+            look.reader.spent.behind_s = self._clock.monotonic_s() - look.arrived_s
         self._looks += 1
         self._first_look.set()
 
-    def _follow(self, look: Look, status: TaskStatus, detections: Detections) -> None:
+    def _infer(self, look: Look, by_detector: dict[Detector, list[TaskStatus]]) -> None:
+        """Detect, follow, judge; and tell the watch what that says of how much to decode."""
+        boxes = []
+        differs = False
+        for detector, statuses in by_detector.items():
+            try:
+                detections = self._detected(look, detector)
+                boxes.append(detections.boxes)
+                for status in statuses:
+                    differs |= self._follow(look, status, detections)
+            except Exception as error:
+                self._failed(look, statuses, error)
+        followed = [s.analysis for statuses in by_detector.values() for s in statuses if s.analysis]
+        if boxes:
+            look.reader.watch.looked(
+                np.concatenate(boxes),
+                look.seen.frame.pts_s,
+                restless=any(analysis.restless for analysis in followed),
+                differs=differs,
+            )
+
+    def _detected(self, look: Look, detector: Detector) -> Detections:
+        """What a model sees, while the black box tells that the analyst may not come back."""
+        self._slot.enter(Doing.INFERRING, look.reader.slot)
+        try:
+            return detector.detect_frame(look.seen.frame)
+        finally:
+            self._slot.leave()
+
+    def _follow(self, look: Look, status: TaskStatus, detections: Detections) -> bool:
+        """One task's part of a look; whether a check found others than were carried."""
         assert status.analysis is not None
-        coverage = look.reader.coverage
-        events = status.analysis.look(look.frame, detections, coverage.ratio())
-        coverage.count(wanted=1, made=1)
+        differs = look.seen.check and status.analysis.differs(detections)
+        if look.seen.check and not differs:
+            self._carry(look, status)
+            return False
+        events = status.analysis.look(
+            look.seen.frame, detections, status.coverage.ratio(), look.seen.level
+        )
+        if not look.seen.check:
+            status.coverage.seen()
         status.looks += 1
         status.failure = ""
         self._tell(look.reader, events)
+        return differs
+
+    def _carry(self, look: Look, status: TaskStatus) -> None:
+        """Nothing has changed: what was there still is, for so much longer."""
+        assert status.analysis is not None
+        ratio = status.coverage.ratio()
+        self._tell(look.reader, status.analysis.carry(look.seen.frame, ratio, look.seen.level))
+        status.looks += 1
+        status.failure = ""
 
     def _failed(self, look: Look, statuses: list[TaskStatus], error: Exception) -> None:
         """The look was wanted and not made (I10); the next picture is a new chance."""
-        look.reader.coverage.count(wanted=len(statuses))
+        for status in statuses:
+            status.coverage.missed()
         failure = f"the model fails on the pictures: {type(error).__name__}: {error}"[:500]
         if any(status.failure != failure for status in statuses):
             names = ", ".join(status.work.name for status in statuses)
@@ -265,14 +354,33 @@ class Shard:
         self._send_beat()
         self._first_look.wait(_BEAT_S)
         while True:
+            self._govern()
             self._send_beat()
             time.sleep(_BEAT_S)
 
+    def _govern(self) -> None:
+        """Measure what the last second cost, and keep the streams within the budget."""
+        readers = list(self._readers.values())
+        used_s, now_s = time.process_time(), self._clock.monotonic_s()
+        used_cores = (used_s - self._used_s) / max(now_s - self._governed_s, 1e-3)
+        self._used_s, self._governed_s = used_s, now_s
+        loads = [reader.load() for reader in readers]
+        steps = self._governor.decide(loads, used_cores, self._cores, now_s)
+        for reader in readers:
+            reader.degrade(steps[reader.key])
+
     def _send_beat(self) -> None:
         readers = list(self._readers.values())
-        tasks = [s.observed(reader) for reader in readers for s in list(reader.tasks.values())]
+        statuses = [(reader, s) for reader in readers for s in list(reader.tasks.values())]
+        ratios = ((s.work.name, s.coverage.ratio()) for _, s in statuses)
         self._outgoing.send(
-            Beat(tuple(reader.health() for reader in readers), tuple(tasks), self._looks)
+            Beat(
+                streams=tuple(reader.health() for reader in readers),
+                tasks=tuple(s.observed(reader) for reader, s in statuses),
+                looks=self._looks,
+                coverage={name: ratio for name, ratio in ratios if ratio is not None},
+                catch_ups_dropped=self._catch_up.dropped,
+            )
         )
 
     def _finish(self) -> None:
@@ -281,7 +389,7 @@ class Shard:
             reader.stop()
         done = threading.Event()
         for reader in self._readers.values():
-            reader.watch_with(())
+            reader.watch.analyses = ()
             for status in reader.tasks.values():
                 self._desk.errand(partial(self._close, reader, status, "interrupted"))
         self._desk.errand(done.set)
@@ -290,8 +398,10 @@ class Shard:
         self._outgoing.send(Finished())
 
 
-def main(descriptor: int) -> None:
-    """Serve the pipe on an inherited file descriptor."""
+def main(descriptor: int, black_box: int, dump: int) -> None:
+    """Serve the pipe on inherited file descriptors; a crash is told to `dump`."""
+    faulthandler.enable(file=dump)
+    cv2.setNumThreads(1)  # a thread for each core of each stream would be too many
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to handle
     pipe: Pipe = Connection(descriptor)
     settings = pipe.recv()
@@ -301,7 +411,8 @@ def main(descriptor: int) -> None:
         stream=sys.stderr,
     )
     try:
-        Shard(pipe, settings, SystemClock()).serve()
+        clock = SystemClock()
+        Shard(pipe, settings, clock, Recorder(clock, black_box)).serve()
     except (EOFError, ConnectionError):
         log.info("the pipe to the agent closed; stopping")
     except Exception:
@@ -313,4 +424,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

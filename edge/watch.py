@@ -67,11 +67,13 @@ class Seen:
 
     frame: Frame
     due: tuple[Due, ...]
-    """For whom."""
+    """For whom; nobody, if somebody just asked for a picture."""
     quiet: bool = False
     """Nothing has changed: carry what was seen last."""
     check: bool = False
     """Nothing has changed, but have it inferred: `looked` is told what the detector finds."""
+    since_s: float = 0.0
+    """Stream time since the picture before it that was to be looked at."""
     late: bool = False
     """It was left out at first, and decoded from the ring: its turn is now, or never."""
 
@@ -111,6 +113,8 @@ class Watch:
         self._gops = Gops()
         self._results: deque[tuple[Boxes, float, bool, bool]] = deque(maxlen=16)
         self._asked = False
+        self._newest: Frame | None = None
+        """For whoever asked; not kept otherwise, since a picture takes megabytes."""
         self._began_s: float | None = None
         self._moved_s = 0.0
         self._last_s = -1.0
@@ -140,6 +144,13 @@ class Watch:
     def ask(self) -> None:
         """Somebody wants the next picture, now. From any thread."""
         self._asked = True
+
+    @property
+    def level(self) -> str:
+        """How much of the stream is decoded just now: KEY or FULL."""
+        if self.awake:
+            return "KEY" if self.keys_only else "FULL"
+        return self._plan.level
 
     @property
     def traits(self) -> Traits:
@@ -172,6 +183,9 @@ class Watch:
                 yield from self._only_key(packet)
             else:
                 yield from self._awake(packet) if self.awake else self._idle(packet)
+            if self._newest is not None:
+                self._asked, frame, self._newest = False, self._newest, None
+                yield Seen(frame, ())
 
     def _start_over(self) -> None:
         """Another connection: nothing is known of what was missed, so look at it all."""
@@ -201,7 +215,6 @@ class Watch:
     def _awake(self, packet: Packet) -> Iterator[Seen]:
         if self._began_s is None:
             self._began_s = self._moved_s = packet.pts_s
-        self._asked = False
         if packet.is_key and self._gops.wants_trial:
             self._gops.tried(self._decoder.stands_alone(packet))
         if self._in_turn:
@@ -238,13 +251,12 @@ class Watch:
         """Of an idle stream: what the plan asks for."""
         if packet.is_key:
             self._plan = demands.idle(self._demand, self._gops.traits)
+        full = self._plan.level == "FULL"
         promised_s = max(self._demand.min_visit_s, self._plan.key_every_s) + OVERDUE_S
-        if self._plan.level == "FULL" and not self._in_turn:
+        overdue = packet.pts_s - self._last_s > promised_s and not packet.is_key
+        if not self._in_turn and (full or overdue or self._asked):
             yield from self._catch_up(packet.pts_s)
-        elif self._asked or (packet.pts_s - self._last_s > promised_s and not packet.is_key):
-            self._asked = False
-            yield from self._catch_up(packet.pts_s)
-        elif self._plan.level == "FULL" or (
+        elif full or (
             packet.pts_s - self._key_s < self._plan.then_s and (packet.is_key or self._in_turn)
         ):
             if packet.is_key and not self._in_turn:
@@ -313,6 +325,8 @@ class Watch:
     # --- a picture's way ---
 
     def _picture(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
+        if self._asked:
+            self._newest = frame
         if not self.awake and not frame.follows:
             yield from self._glance(frame, late=late)
         elif due := self._due(frame):
@@ -341,14 +355,15 @@ class Watch:
 
     def _seen(self, frame: Frame, due: tuple[Due, ...], late: bool) -> Seen:
         quiet = not self.awake
+        since_s = max(0.0, frame.pts_s - self._last_s) if self._last_s >= 0 else 0.0
         if quiet:
-            self.idle_s += frame.pts_s - self._last_s
+            self.idle_s += since_s
         self._last_s = frame.pts_s
         self._ring.forget_before(frame.pts_s)
         check = quiet and frame.pts_s - self._checked_s >= CHECK_S
         if check:
             self._checked_s = frame.pts_s
-        return Seen(frame, due, quiet=quiet and not check, check=check, late=late)
+        return Seen(frame, due, quiet=quiet and not check, check=check, since_s=since_s, late=late)
 
 
 class Gops:

@@ -19,10 +19,11 @@ import pytest
 from edge import calls as edge_calls
 from edge.calls import Calls, Worker
 from edge.clock import SystemClock
+from edge.desk import Desk
 from edge.logs import Ring, scrubbed
 from edge.pipe import PictureError, Settings, Show, Shown
-from edge.reader import Desk, Look, Reader
-from edge.reconcile import StreamKey, StreamWork
+from edge.reader import Look, Reader
+from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
 from edge.video.decode import frames, starting_at
 from edge.video.jpeg import JpegError, jpeg
@@ -454,12 +455,28 @@ def shard_with(*readers: Reader) -> Iterator[tuple[Shard, Connection]]:
     pipe.close()
 
 
+def watched(stream: specs.Stream) -> StreamWork:
+    """A stream with a task."""
+    parsed = specs.parse(
+        {
+            "kind": "Task",
+            "metadata": {"name": "t", "station": "s"},
+            "spec": {
+                "camera": "yard",
+                "model": {"name": "m"},
+                "rules": [{"name": "r", "when": {"class": "car"}}],
+            },
+        }
+    )
+    assert isinstance(parsed, specs.Task)
+    return StreamWork(StreamKey("yard", "main"), stream, (TaskWork(parsed, 1),))
+
+
 def test_a_shard_shows_the_next_picture(clip: Path) -> None:
     """Whoever waits gets the next picture, encoded between two looks; it is not kept after that."""
     stream = specs.Stream(url=clip.as_uri(), pace="fast")
-    desk = Desk()
-    work = StreamWork(StreamKey("yard", "main"), stream, ())
-    reader = Reader(work, desk, SteppedClock(), lambda reader: None)
+    desk: Desk[Look] = Desk()
+    reader = Reader(watched(stream), desk, SteppedClock(), lambda reader: None)
     with shard_with(reader) as (shard, agent):
         shard._show(Show(7, reader.key, 80, MAX_PICTURE_BYTES))
         shard._show(Show(8, reader.key, 80, 10))
@@ -486,8 +503,9 @@ def test_a_shard_without_the_stream_says_so() -> None:
 
 def test_who_waits_for_a_dark_stream_is_bounded() -> None:
     """I8: of those who wait for a picture that does not come, the latest four stay."""
-    work = StreamWork(StreamKey("yard", "main"), specs.Stream(url="rtsp://10.0.0.5/"), ())
-    reader = Reader(work, Desk(), SteppedClock(), lambda reader: None)
+    reader = Reader(
+        watched(specs.Stream(url="rtsp://10.0.0.5/")), Desk(), SteppedClock(), lambda reader: None
+    )
     for _ in range(100):
         reader.show(lambda frame: None)
     assert len(reader._waiting) == 4

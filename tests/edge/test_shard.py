@@ -9,12 +9,15 @@ from typing import Any, cast
 import pytest
 
 from edge.analysis import Analysis
+from edge.coverage import Coverage
+from edge.desk import Desk
 from edge.pipe import Settings
-from edge.reader import Coverage, Desk, Look, Reader, TaskStatus
+from edge.reader import Look, Reader, TaskStatus
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
 from edge.video.decode import Frame
 from edge.vision.detect import Detector
+from edge.watch import Seen
 from tests.parts.clock import SteppedClock
 from wire import specs
 
@@ -69,7 +72,7 @@ def watched(detector: FailingDetector) -> tuple[Reader, TaskStatus, Analysis]:
     stream = StreamWork(StreamKey("c", "main"), specs.Stream(url="rtsp://h/1"), (work,))
     reader = Reader(stream, Desk(), SteppedClock(), lambda reader: None)
     analysis = Analysis(work.task, 7, cast(Detector, detector), "x")
-    status = TaskStatus(work, analysis)
+    status = TaskStatus(work, Coverage(5.0, SteppedClock()), analysis)
     reader.tasks = {"t": status}
     return reader, status, analysis
 
@@ -78,8 +81,8 @@ def test_a_model_that_fails_is_no_coverage_and_is_told(shard: Shard) -> None:
     """I10: what was not analysed is not counted as analysed, and the task says why."""
     reader, status, analysis = watched(FailingDetector())
     for _ in range(10):
-        shard._look(Look(reader, FRAME, (analysis,)))
-    assert reader.coverage.ratio() == 0.0
+        shard._look(Look(reader, Seen(FRAME, (analysis,)), 0.0))
+    assert status.coverage.ratio() == 0.0
     observed = status.observed(reader)
     assert (observed.state, observed.revision) == ("Degraded", 7)
     assert "no memory for this picture" in observed.reason
@@ -90,37 +93,21 @@ def test_a_frame_that_waited_for_a_task_that_is_gone_is_not_looked_at(shard: Sha
     detector = FailingDetector()
     reader, _, analysis = watched(detector)
     reader.tasks = {}
-    shard._look(Look(reader, FRAME, (analysis,)))
+    shard._look(Look(reader, Seen(FRAME, (analysis,)), 0.0))
     assert detector.asked == 0
-
-
-def test_coverage_forgets_after_a_minute() -> None:
-    """The ratio speaks of the last minute, and of nothing when nothing was wanted."""
-    clock = SteppedClock()
-    coverage = Coverage(clock)
-    assert coverage.ratio() is None
-    coverage.count(wanted=10, made=5)
-    assert coverage.ratio() == 0.5
-    clock.step(30)
-    coverage.count(wanted=10, made=10)
-    assert coverage.ratio() == 0.75
-    clock.step(45)
-    assert coverage.ratio() == 1.0
-    clock.step(60)
-    assert coverage.ratio() is None
 
 
 def test_the_desk_keeps_one_frame_a_stream_and_starves_none() -> None:
     """A newer frame takes the place of the older one of its stream, and waits no longer for it."""
-    desk = Desk()
+    desk: Desk[Look] = Desk()
     reader, _, analysis = watched(FailingDetector())
     other, _, _ = watched(FailingDetector())
     other.key = StreamKey("c2", "main")
-    first, second = (Look(reader, FRAME, (analysis,)) for _ in range(2))
-    elsewhere = Look(other, FRAME, ())
-    assert desk.put(first) is None
-    assert desk.put(elsewhere) is None
-    assert desk.put(second) is first
+    first, second = (Look(reader, Seen(FRAME, (analysis,)), 0.0) for _ in range(2))
+    elsewhere = Look(other, Seen(FRAME, ()), 0.0)
+    assert desk.put(reader.key, first) is None
+    assert desk.put(other.key, elsewhere) is None
+    assert desk.put(reader.key, second) is first
     assert desk.take() is second
-    assert desk.put(first) is None
+    assert desk.put(reader.key, first) is None
     assert desk.take() is elsewhere
