@@ -84,6 +84,7 @@ BACKWARDS_S = 60.0
 _LIGHT_LEVELS = 10.0
 """Differences that the light may make in a part of the picture, after gain and offset."""
 _LIGHT_TILES = (5, 4)
+_BLACK, _WHITE = 6, 249
 _ROUGH_TILES = (6, 4)
 _REACH = np.ones((5, 5), np.uint8)
 _FIRST_DEVIATION = 2.0
@@ -251,9 +252,9 @@ def _wonder(scene: _Scene, size: Luma, uncovered: Cells, step_s: float) -> None:
 def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s: float) -> None:
     """What is still becomes ground, and what is usual becomes noise; habits fade."""
     ground = scene.ground
-    cv2.accumulateWeighted(
-        picture, ground, _weight(step_s, GROUND_S), mask=(~changed).view(np.uint8)
-    )
+    # A cell that is white now would show something else again in less light.
+    follows = ~changed & (picture < _WHITE)
+    cv2.accumulateWeighted(picture, ground, _weight(step_s, GROUND_S), mask=follows.view(np.uint8))
     if changed.any():
         smooth = cv2.blur(picture, (3, 3))
         still = (cv2.absdiff(smooth, scene.candidate) < scene.limit) & changed
@@ -265,10 +266,11 @@ def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s:
         return
     scene.learned_s = scene.last_s
     size = np.minimum(size, 2 * scene.limit)
-    size[scene.cells] = 0
+    near = cv2.dilate(scene.cells.view(np.uint8), _REACH)
+    size[near > 0] = 0
     usual = cv2.blur(size * size, (5, 5))
     weight = min(_weight(since_s, NOISE_S), MOST_WEIGHT)
-    cv2.accumulateWeighted(usual, scene.noise, weight, mask=(~scene.cells).view(np.uint8))
+    cv2.accumulateWeighted(usual, scene.noise, weight, mask=1 - near)
     fade = math.exp(-since_s / HABIT_S)
     scene.habit_s *= fade
     scene.rough_s *= fade
@@ -328,7 +330,7 @@ def _light(picture: Floats, ground: Floats) -> tuple[float, float]:
     that are black or white do not follow the light and are left out.
     """
     x, y = picture[2::8, 2::6].ravel(), ground[2::8, 2::6].ravel()
-    lit = (x > 6) & (x < 249)
+    lit = (x > _BLACK) & (x < _WHITE)
     if np.count_nonzero(lit) < max(16, len(x) // 10):
         return 1.0, 0.0
     x, y = x[lit], y[lit]
