@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from edge.replay import replay
-from edge.video.source import SourceError
 from edge.vision.detect import Detector
 from edge.vision.manifest import at
 from tests.parts.clips import asset
@@ -78,52 +77,3 @@ def _agree(wanted: dict[str, Any], found: dict[str, Any], tolerance_s: float) ->
         abs(value - found[key]) <= tolerance_s if key.endswith("_s") else value == found[key]
         for key, value in wanted.items()
     )
-
-
-_ANY = specs.parse(
-    {
-        "kind": "Task",
-        "metadata": {"name": "any", "station": "s0001"},
-        "spec": {
-            "camera": "c",
-            "fps": 1,
-            "model": {"name": "yolox-nano"},
-            "rules": [
-                {"name": "someone", "when": {"class": ["person", "car"]}, "severity": "info"}
-            ],
-        },
-    }
-)
-_REFUSED = {
-    "sample_ait.ts": "no video track",
-    "sample_audio_only.mp4": "no video track",
-    "sample_malformed_free_box.mp4": "no video that can be read",
-    "invalid-bitstream.webm": "not one of its 51 packets could be decoded",
-}
-_AWKWARD = (
-    "8k24fps_300ms.mp4", "MOV00006.3gp", "bear-vp9-odd-dimensions.webm", "corrupted.mp4",
-    "foreman-hevc-384.mp4", "hevc.h265", "invalid-bitstream.webm",
-    "issue53_brightness_change.avi", "long_1080p_videoonly_lowbitrate.mp4", "photo-jpeg.mov",
-    "sample.avi", "sample.flv", "sample_ait.ts", "sample_audio_only.mp4",
-    "sample_empty_track.mp4", "sample_fragmented.mp4", "sample_h265.ts",
-    "sample_malformed_free_box.mp4", "sample_mdat_too_long.mp4", "sample_rotate_and_reflect.mp4",
-    "sample_vvc.mp4", "sample_with_invalid_nalu.mp4", "sample_without_stss.mp4",
-    "sd-hls0000000000.ts", "traffic_camera_vfr.mp4", "unordered.mov", "video_90.mov",
-    "xdcam-ex-1080i50.mov",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", _AWKWARD)
-def test_awkward_files_are_analysed_or_refused(name: str, detector: Detector) -> None:
-    """Every awkward file is replayed, or refused in one line that says why; none hangs."""
-    assert isinstance(_ANY, specs.Task)
-    file = asset(f"videos/awkward/{name}")
-    # Twenty seconds of the 363 s are enough: they do not differ.
-    events = replay(file, _ANY, detector, limit_s=20)
-
-    if name in _REFUSED:
-        with pytest.raises(SourceError, match=_REFUSED[name]):
-            list(events)
-    else:
-        times = [event.t_ms for event in events if event.phase == "start"]
-        assert times == sorted(times)

@@ -20,25 +20,34 @@ from tests.parts import clips, faulty_camera
 from tests.parts.faulty_camera import Connection, Rtp, units
 from wire import specs
 
+HURRY = 2
+"""Where time is what is looked at, the clock runs this much faster, and the camera with it."""
 FRAME = faulty_camera.CLOCK_HZ // 25
 SECRET = "hunter2"
 
 
-def read(url: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Packet]:
-    """A camera's packets, with short deadlines."""
+def read(
+    url: str, clock: Callable[[], float] = time.monotonic, read_timeout_s: float = 5.0
+) -> Iterator[Packet]:
+    """A camera's packets; a busy machine may hold up a camera that is well."""
     stream = specs.Stream(url=url)
-    return packets(stream, pace=Pacer(clock), open_timeout_s=2, read_timeout_s=0.5)
+    return packets(stream, pace=Pacer(clock), open_timeout_s=2, read_timeout_s=read_timeout_s)
 
 
 def shown(url: str, stats: DecodeStats | None = None) -> Iterator[Frame]:
     return frames(read(url), anchor=lambda pts_s: Anchor(0, pts_s), stats=stats)
 
 
-def given_up(url: str, why: str, clock: Callable[[], float] = time.monotonic) -> int:
+def given_up(
+    url: str,
+    why: str,
+    clock: Callable[[], float] = time.monotonic,
+    read_timeout_s: float = 0.5,
+) -> int:
     """Read until the error; how many packets came before it."""
     seen: list[bool] = []
     with pytest.raises(SourceError, match=why) as raised:
-        seen.extend(packet.data is not None for packet in read(url, clock))
+        seen.extend(packet.data is not None for packet in read(url, clock, read_timeout_s))
     assert "; " in str(raised.value)
     return sum(seen)
 
@@ -147,7 +156,7 @@ def with_endless_sound(path: Path) -> bytes:
 def test_a_camera_that_sends_too_slowly_is_given_up() -> None:
     """A delay that grows without end is an error, although something always comes."""
     with faulty_camera.rtsp(play(in_turn, pause_s=0.025)) as url:
-        given_up(url, "it sends slower than real time", clock=lambda: time.monotonic() * 10)
+        given_up(url, "it sends slower than real time", lambda: time.monotonic() * 10, 5.0)
 
 
 def test_a_reader_that_is_too_slow_blames_itself() -> None:
@@ -155,14 +164,14 @@ def test_a_reader_that_is_too_slow_blames_itself() -> None:
     with faulty_camera.rtsp(play(in_turn)) as url:
         # Packets are there at once, and what is done with each takes a second.
         moments = (number // 2 for number in count())
-        given_up(url, "this worker reads it too slowly", clock=lambda: next(moments))
+        given_up(url, "this worker reads it too slowly", lambda: next(moments), 5.0)
 
 
 def test_a_flood_of_pictures_is_given_up() -> None:
     """A recording sent at full speed is no camera: it is cut off when it is 30 s ahead."""
     with faulty_camera.rtsp(play(in_turn)) as url:
-        seen = given_up(url, "it sends faster than real time")
-    assert 30 * 25 <= seen < 33 * 25
+        seen = given_up(url, "it sends faster than real time", read_timeout_s=5.0)
+    assert 30 * 25 <= seen < 40 * 25
 
 
 def test_a_flood_with_one_stamp_is_given_up() -> None:
@@ -170,10 +179,11 @@ def test_a_flood_with_one_stamp_is_given_up() -> None:
 
     def script(rtp: Rtp) -> None:
         while True:
-            rtp.packet(b"\x41\x9a\x00", 9000, marker=True)
+            for unit in units(64, 48):
+                rtp.picture(unit, 9000)
 
     with faulty_camera.rtsp(script) as url:
-        given_up(url, "(sends more than 500 packets a second|nothing came|no video)")
+        given_up(url, "sends more than 500 packets a second", read_timeout_s=5.0)
 
 
 def test_a_gop_that_was_kept_for_us_is_no_flood() -> None:
@@ -200,7 +210,7 @@ def test_a_huge_packet_is_refused() -> None:
         connection.hold()
 
     with faulty_camera.http(serve) as url:
-        given_up(url, "a packet of 40 MB is no picture")
+        given_up(url, "a packet of 40 MB is no picture", read_timeout_s=5.0)
 
 
 # --- stamps ------------------------------------------------------------------------------------
@@ -208,7 +218,8 @@ def test_a_huge_packet_is_refused() -> None:
 
 def steps(url: str, number: int) -> list[float]:
     """The distances between packets, in frames of 1/25 s."""
-    times = [packet.pts_s for packet in islice(read(url), number)]
+    source = read(url, clock=lambda: time.monotonic() * HURRY)
+    times = [packet.pts_s for packet in islice(source, number)]
     return [round((after - before) * 25, 1) for before, after in pairwise(times)]
 
 
@@ -223,7 +234,7 @@ def steps(url: str, number: int) -> list[float]:
 )
 def test_time_goes_on_whatever_the_stamps_say(stamps: Callable[[int], int]) -> None:
     """Stamps that wrap, leap, fall back or mean nothing still give frames at their pace."""
-    with faulty_camera.rtsp(play(stamps, pause_s=0.04)) as url:
+    with faulty_camera.rtsp(play(stamps, pause_s=0.04 / HURRY)) as url:
         seen = steps(url, 60)
     assert all(0 < step < 6 for step in seen)
     assert sum(seen) == pytest.approx(59, abs=10)
@@ -237,10 +248,10 @@ def test_a_camera_that_believes_it_is_1970_gives_the_same_time() -> None:
             if number % 10 == 5:
                 rtp.report(2_208_988_800 + number if number < 50 else 4_000_000_000, number * FRAME)
             rtp.picture(units()[number % 50], number * FRAME)
-            rtp.pause(0.02)
+            rtp.pause(0.04 / HURRY)
 
     with faulty_camera.rtsp(script) as url:
-        assert set(steps(url, 80)) == {1.0}
+        assert set(steps(url, 60)) == {1.0}
 
 
 def test_the_frame_rate_may_change() -> None:
@@ -250,7 +261,7 @@ def test_the_frame_rate_may_change() -> None:
         for number in range(60):
             stamp = number * FRAME if number < 30 else (30 + (number - 30) * 5) * FRAME
             rtp.picture(units()[number % 50], stamp)
-            rtp.pause(0.04 if number < 30 else 0.2)
+            rtp.pause((0.04 if number < 30 else 0.2) / HURRY)
 
     with faulty_camera.rtsp(script) as url:
         assert steps(url, 35) == [1.0] * 30 + [5.0] * 4
@@ -312,8 +323,8 @@ def test_words_that_are_no_rtp_are_an_error_in_time() -> None:
     with faulty_camera.rtsp(script) as url:
         began_s = time.monotonic()
         with contextlib.suppress(SourceError):
-            for packet in read(url):
-                if time.monotonic() - began_s > 2:
+            for packet in read(url, read_timeout_s=0.5):
+                if time.monotonic() - began_s > 1:
                     break
                 assert packet.pts_s >= 0
 
