@@ -121,6 +121,7 @@ class Watch:
         self._motion_s = -1.0
         self._checked_s = 0.0
         self._key_s = 0.0
+        self._before_s = 0.0
         self._in_turn = False
         self._restarted = False
         self._plan = demands.idle(demand, self._gops.traits)
@@ -173,7 +174,7 @@ class Watch:
             if packet.data is None:
                 yield from self._end_of_pass(packet)
                 continue
-            self.now_s = max(self.now_s, packet.pts_s)
+            self._before_s, self.now_s = self.now_s, max(self.now_s, packet.pts_s)
             self._gops.note(packet)
             self._ring.add(packet)
             self._take_in_results(packet.pts_s)
@@ -197,7 +198,7 @@ class Watch:
 
     def _end_of_pass(self, packet: Packet) -> Iterator[Seen]:
         """A recording has ended, and may begin again with another decoder."""
-        if not self._in_turn:
+        if not self._in_turn and not self.keys_only:
             yield from self._catch_up(packet.pts_s)
         yield from self._through(packet)
         self._in_turn = self.awake
@@ -256,15 +257,19 @@ class Watch:
         overdue = packet.pts_s - self._last_s > promised_s and not packet.is_key
         if not self._in_turn and (full or overdue or self._asked):
             yield from self._catch_up(packet.pts_s)
-        elif full or (
-            packet.pts_s - self._key_s < self._plan.then_s and (packet.is_key or self._in_turn)
-        ):
+        elif full or self._begins_gop(packet):
             if packet.is_key and not self._in_turn:
                 self._decoder.leave_out()
             self._in_turn = True
             yield from self._through(packet)
         else:
             yield from self._leave_out(packet)
+
+    def _begins_gop(self, packet: Packet) -> bool:
+        """Whether a packet is of the part of a GOP that the plan wants, its last frame included."""
+        if packet.is_key:
+            return self._plan.then_s > 0
+        return self._in_turn and self._before_s - self._key_s < self._plan.then_s
 
     def _leave_out(self, packet: Packet) -> Iterator[Seen]:
         if self._in_turn:
