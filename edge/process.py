@@ -108,6 +108,11 @@ class Process:
     # --- how it is ---
 
     @property
+    def lives(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._child.poll() is None
+
+    @property
     def pid(self) -> int:
         """The process's number."""
         return self._child.pid

@@ -119,8 +119,9 @@ def _recent(record: Record, now_s: float) -> Record | None:
 def crashed(what: str, ident: int | None, slots: Collection[SlotState]) -> Trouble:
     """The process crashed in native code; `ident` is the thread that Python's dump names."""
     for slot in slots:
-        if slot.ident == ident and slot.about:
-            return Trouble("crash", f"{_ACTOR[slot.doing]} crashed ({what})", key_of(slot.about))
+        culprit = key_of(slot.about or slot.name) if slot.ident == ident else None
+        if culprit is not None:
+            return Trouble("crash", f"{_ACTOR[slot.doing]} crashed ({what})", culprit)
     return Trouble("crash", f"its decode process crashed ({what})", suspects=_busy(slots))
 
 
@@ -181,7 +182,7 @@ def memory_bound_bytes(streams: int, limit_bytes: int | None) -> int:
 
 
 _ACTOR = {
-    Doing.IDLE: "its reader",
+    Doing.IDLE: "a thread of its own",
     Doing.OPENING: "opening it",
     Doing.DEMUXING: "reading it",
     Doing.DECODING: "its decoder",

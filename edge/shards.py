@@ -24,6 +24,7 @@ from edge import budget, cpus, quarantine
 from edge.allotment import Allotment
 from edge.clock import Clock
 from edge.journal import Journal
+from edge.pictures import Pictures
 from edge.pipe import (
     Apply,
     Beat,
@@ -33,7 +34,6 @@ from edge.pipe import (
     Happened,
     PictureError,
     Settings,
-    Show,
     Shown,
     Stored,
     ToAgent,
@@ -62,11 +62,11 @@ _QUARANTINE_S = (5.0, 600.0)
 MAX_APART = 8
 """Processes for streams in quarantine and for suspects, beyond the worker's shards."""
 _ROOM_AGAIN_S = 1.0
+_SPARE_AFTER_S = 5.0
+"""So long after its start a shard has settled, and leaves the CPU to the start of a spare one."""
 _SPINS_S = 1.0
 """CPU seconds that a thread may burn after it was given up."""
 _FINISH_WITHIN_S = 6.0
-_PICTURE_WITHIN_S = 8.0
-"""A stream that is decoded seldom may have its next picture only so much later."""
 
 
 class Shards:
@@ -103,8 +103,9 @@ class Shards:
         self._records: quarantine.Records = {}
         self._rooms = asyncio.Semaphore(MAX_APART)
         self._group: asyncio.TaskGroup | None = None
-        self._asked: dict[int, asyncio.Future[Shown]] = {}
-        self._numbers = itertools.count(1)
+        self._spare: Process | None = None
+        """Has loaded its libraries and waits: most of the time of a start is that."""
+        self._pictures = Pictures()
         self._finishing = asyncio.Event()
         self._journal = Journal(outbox, self._finishing)
         self._finish_by_s = 0.0
@@ -173,20 +174,7 @@ class Shards:
         if health.state != "running" or shard.process is None:
             reason = health.error or "it is being opened; try again in a moment"
             raise PictureError(f"the stream does not run: {reason}")
-        number = next(self._numbers)
-        answered: asyncio.Future[Shown] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answered
-        try:
-            shard.send(Show(number, key, width, max_bytes))
-            shown = await asyncio.wait_for(answered, _PICTURE_WITHIN_S)
-        except TimeoutError:
-            within = f"{_PICTURE_WITHIN_S:g} s"
-            raise PictureError(f"the stream gave no picture within {within}; try again") from None
-        finally:
-            del self._asked[number]
-        if shown.error:
-            raise PictureError(shown.error)
-        return shown
+        return await self._pictures.ask(shard.process, key, width, max_bytes)
 
     def beats(self) -> list[Beat]:
         """What the processes that live last said."""
@@ -204,6 +192,8 @@ class Shards:
             self._group.create_task(self._journal.interrupt(), name="interrupt")
             for shard in self._common:
                 self._live(shard)
+        if self._spare is not None:
+            await asyncio.to_thread(self._spare.end)
 
     def _live(self, shard: Allotment) -> None:
         assert self._group is not None
@@ -342,6 +332,20 @@ class Shards:
             async with asyncio.timeout(wait_s):
                 await self._finishing.wait()
 
+    def _process(self, shard: Allotment) -> Process:
+        """A process for a shard: the spare one, but for streams in quarantine. Raises OSError."""
+        spare = self._spare
+        if spare is None or shard.kind == "quarantine":
+            return self._spawned()
+        self._spare = None
+        if spare.lives:
+            return spare
+        spare.end()
+        return self._spawned()
+
+    def _spawned(self) -> Process:
+        return Process("shard", self._command, self._settings.threads)
+
     async def _next_message(self, shard: Allotment, process: Process) -> ToAgent | None:
         """What a process says next. Raises TimeoutError if it is silent, or late in finishing."""
         if self._finishing.is_set():
@@ -354,8 +358,7 @@ class Shards:
 
     async def _serve(self, shard: Allotment) -> Trouble | None:
         """One process, from its start with all its streams to its end; its trouble, if any."""
-        name = f"shard-{shard.number}"
-        process = Process(name, self._command, self._settings.threads)
+        process = self._process(shard)
         try:
             shard.process, shard.beat, shard.given_up = process, None, {}
             shard.began_s = self._clock.monotonic_s()
@@ -398,9 +401,7 @@ class Shards:
                     if trouble is not None:
                         return trouble
                 case Shown() as shown:
-                    asked = self._asked.get(shown.number)
-                    if asked is not None and not asked.done():
-                        asked.set_result(shown)
+                    self._pictures.answered(shown)
                 case Finished():
                     return "finished"
                 case None:
@@ -413,7 +414,10 @@ class Shards:
             self.first_look_boot_ms = self._clock.boot_ms()
         if news:
             self._on_change()
-        calm = now_s - shard.began_s > shard.calm_after_s
+        lived_s = now_s - shard.began_s
+        if beat.looks and self._spare is None and lived_s > _SPARE_AFTER_S:
+            self._spare = None if self._finishing.is_set() else self._spawned()
+        calm = lived_s > shard.calm_after_s
         if shard.kind != "common" and calm and not shard.released:
             shard.released = True
             self._finish_one(shard)

@@ -25,13 +25,14 @@ def slot(key: StreamKey, doing: Doing, since_s: float = 0.0, by: str = "") -> Sl
 
 @pytest.mark.parametrize(
     ("ident", "culprit", "suspects"),
-    [(1, A, set()), (2, B, set()), (3, None, {A, B}), (None, None, {A, B}), (99, None, {A, B})],
+    [(1, A, set()), (2, B, set()), (3, C, set()), (None, None, {A, B}), (16, None, {A, B})],
 )
 def test_a_crash_is_blamed_on_the_thread_that_the_dump_names(
     ident: int | None, culprit: StreamKey | None, suspects: set[StreamKey]
 ) -> None:
-    """A thread in a native call is the culprit; any other leaves those who were busy."""
+    """A stream's thread makes it the culprit; any other thread leaves those who were busy."""
     slots = [slot(A, Doing.DECODING), slot(B, Doing.DECODING), slot(C, Doing.IDLE)]
+    slots.append(slot(KEYS[15], Doing.IDLE, by="analyst"))
     trouble = quarantine.crashed("Segmentation fault", ident, slots)
     assert (trouble.culprit, set(trouble.suspects)) == (culprit, suspects)
     assert "Segmentation fault" in trouble.what
