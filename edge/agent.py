@@ -184,6 +184,7 @@ class Agent:
             "open": [msgspec.to_builtins(event) for event in self.outbox.open_incidents()],
             "items": [msgspec.to_builtins(item) for item in self._items()],
             "streams": [msgspec.to_builtins(stream) for stream in self.shards.streams()],
+            "shards": self.shards.shown(),
             "first_look_s": None if first is None else (first - self._started_boot_ms) / 1000,
         }
 

@@ -5,7 +5,7 @@ Not here: its process (process), who is given what and why (shards, quarantine).
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -56,6 +56,17 @@ class Allotment:
             if stream.state == "running":
                 self.dark_since_s.pop(StreamKey(stream.camera, stream.stream), None)
         return before is None or before.tasks != beat.tasks or _states(before) != _states(beat)
+
+    def shown(self) -> dict[str, Any]:
+        """For people; no pid: it does not live just now."""
+        process = self.process
+        return {
+            "number": self.number,
+            "kind": self.kind,
+            "streams": len(self.running),
+            "pid": None if process is None else process.pid,
+            "memory_mb": 0 if process is None else process.memory_bytes() // 1_000_000,
+        }
 
     def streams(self) -> list[StreamHealth]:
         """How every stream fares, as its process last said."""

@@ -404,7 +404,10 @@ def main(descriptor: int, black_box: int, dump: int) -> None:
     cv2.setNumThreads(1)  # a thread for each core of each stream would be too many
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to handle
     pipe: Pipe = Connection(descriptor)
-    settings = pipe.recv()
+    try:
+        settings = pipe.recv()
+    except (EOFError, ConnectionError):
+        return  # it was the spare one, and was not needed
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from edge import budget, cpus, quarantine
 from edge.allotment import Allotment
@@ -175,6 +175,10 @@ class Shards:
             reason = health.error or "it is being opened; try again in a moment"
             raise PictureError(f"the stream does not run: {reason}")
         return await self._pictures.ask(shard.process, key, width, max_bytes)
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Every shard, for people: number, kind, streams, pid, memory_mb."""
+        return [shard.shown() for shard in self._shards]
 
     def beats(self) -> list[Beat]:
         """What the processes that live last said."""

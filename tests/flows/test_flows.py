@@ -195,7 +195,7 @@ def test_a_killed_shard(site: Site) -> None:
     boot = site.worker.status()["boot"]
 
     (incident, *_) = wait_for(lambda: still_open(site), 40, "an open incident")
-    (shard,) = site.worker.children()
+    (shard,) = site.worker.shards()
     os.kill(shard, signal.SIGKILL)
     wait_for(lambda: incident not in still_open(site), 10, "the incident ends")
     begun, ended = [e for e in site.worker.events() if e.get("incident") == incident]
@@ -203,7 +203,7 @@ def test_a_killed_shard(site: Site) -> None:
     assert ended["t_ms"] == begun["t_ms"]
     wait_for(lambda: still_open(site), 40, "an incident of the new shard")
     assert site.worker.status()["boot"] == boot
-    assert site.worker.children() != [shard]
+    assert site.worker.shards() != [shard]
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)
@@ -224,7 +224,7 @@ def test_an_rtsp_camera_beside_a_recording(site: Site, flags: list[str]) -> None
         site.add_task()
         site.add_task("gate", camera="gate")
         wait_for(lambda: running(site) and running(site, "gate"), 40, "both tasks run")
-        assert len(site.worker.children()) == 2
+        assert len(site.worker.shards()) == 2
         wait_for(
             lambda: {e["camera"] for e in site.center.events()} >= {"forecourt", "gate"},
             40, "events of both cameras at the center",

@@ -198,10 +198,14 @@ class Worker:
         return items[::-1]
 
     def children(self) -> list[int]:
-        """Process ids of its shards."""
+        """Process ids of its shards and of the spare one."""
         pid = self.process.pid
         threads = Path(f"/proc/{pid}/task").glob("*/children")
         return [int(child) for path in threads for child in path.read_text().split()]
+
+    def shards(self) -> list[int]:
+        """Process ids of the shards that are at work, as it says itself."""
+        return [shard["pid"] for shard in self.status()["shards"] if shard["pid"] is not None]
 
 
 @contextmanager
