@@ -60,6 +60,8 @@ HABIT_UNTIL_S = 2.0
 """... which it is until it has faded to this."""
 ROUGH_AFTER_S = 15.0
 """So long in all must a part of the picture change without explanation, now here, now there."""
+WEATHER_FACTOR = 4.0
+"""So much more do changes say that are spread all over the picture."""
 ROUGH_CELLS = 19
 """So many changed cells among 5 × 5 may be an object there."""
 HABIT_FORGOTTEN_S = 0.5
@@ -118,6 +120,8 @@ class _Scene:
         self.candidate = picture
         """What a changed cell has shown for `still_s`."""
         self.still_s = np.zeros(shape, np.float32)
+        self.apart = np.zeros(shape, np.float32)
+        """The difference from the ground when noise was learned last."""
         self.noise = np.full(shape, _FIRST_DEVIATION**2, np.float32)
         """The usual square of the difference."""
         self.habit_s = np.zeros(shape, np.float32)
@@ -180,7 +184,8 @@ class Motion:
         step_s = max(0.0, pts_s - scene.last_s)
         scene.last_s = max(scene.last_s, pts_s)
         relit = _follow_light(scene, picture)
-        size = np.abs(_difference(picture, scene.ground))
+        apart = _difference(picture, scene.ground)
+        size = np.abs(apart)
         changed = size > scene.limit
         counting = changed & scene.counts
         share = int(np.count_nonzero(counting)) / scene.counted
@@ -192,7 +197,7 @@ class Motion:
         if share:
             scene.open.append((pts_s, np.ceil(size * cells).astype(np.uint8)))
         if step_s:
-            _learn(scene, picture, size, changed, step_s)
+            _learn(scene, picture, apart, changed, step_s)
         return Change(moved=share > 0, share=share, cells=cells, relit=relit)
 
     def explained(self, boxes: Floats, pts_s: float) -> None:
@@ -246,10 +251,12 @@ def _wonder(scene: _Scene, size: Luma, uncovered: Cells, step_s: float) -> None:
     # What is no habit of its cell may be one of its part of the picture.
     largest = _largest(size * (strange & ~scene.habitual))
     scene.rough_s[largest > 0] += step_s
+    scene.rough_s[_largest(size * ~uncovered) > 0] -= 2 * step_s
+    np.maximum(scene.rough_s, 0, out=scene.rough_s)
     np.maximum(scene.rough, largest, out=scene.rough)
 
 
-def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s: float) -> None:
+def _learn(scene: _Scene, picture: Floats, apart: Floats, changed: Cells, step_s: float) -> None:
     """What is still becomes ground, and what is usual becomes noise; habits fade."""
     ground = scene.ground
     # A cell that is white now would show something else again in less light.
@@ -265,10 +272,12 @@ def _learn(scene: _Scene, picture: Floats, size: Floats, changed: Cells, step_s:
     if since_s < LEARN_EVERY_S:
         return
     scene.learned_s = scene.last_s
-    size = np.minimum(size, 2 * scene.limit)
+    # From one time to the next: what creeps is no noise.
+    size = np.minimum(np.abs(apart - scene.apart), 2 * scene.limit)
+    scene.apart = apart
     near = cv2.dilate(scene.cells.view(np.uint8), _REACH)
     size[near > 0] = 0
-    usual = cv2.blur(size * size, (5, 5))
+    usual = cv2.blur(size * size, (5, 5)) / 2
     weight = min(_weight(since_s, NOISE_S), MOST_WEIGHT)
     cv2.accumulateWeighted(usual, scene.noise, weight, mask=1 - near)
     fade = math.exp(-since_s / HABIT_S)
@@ -298,7 +307,9 @@ def _judge(scene: _Scene) -> None:
     scene.swing[scene.habit_s < HABIT_FORGOTTEN_S] = 0
     limit = np.sqrt(scene.noise)
     limit *= NOISE_FACTOR
-    rough = scene.rough_s > np.where(scene.roughly, HABIT_UNTIL_S, ROUGH_AFTER_S)
+    # What happens everywhere is the weather.
+    rough_s = scene.rough_s + WEATHER_FACTOR * scene.rough_s.mean()
+    rough = rough_s > np.where(scene.roughly, HABIT_UNTIL_S, ROUGH_AFTER_S)
     scene.roughly = rough
     scene.rough[scene.rough_s < HABIT_FORGOTTEN_S] = 0
     scene.least = LEAST_CELLS
