@@ -44,6 +44,11 @@ _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
         "what comes is no video that can be read",
         "look whether the url leads to a video and the file is whole",
     ),
+    (
+        av.error.ArgumentError,
+        "the address, or where it leads, is not one that may be used",
+        "correct the stream's url",
+    ),
     (av.error.EOFError, "it ends at once", "look whether the file is whole"),
 )
 

@@ -51,6 +51,8 @@ POLL_S = 0.5
 FETCHED_AHEAD_S = 10.0
 """So far may a recording that comes by HTTP run ahead of the clock."""
 
+_DECODER_PIXELS = "100000000"
+"""For larger pictures a decoder takes no memory; decode.py refuses smaller ones, and says why."""
 _NO_TIMESTAMPS = 0x0080
 """FFmpeg's AVFMT_NOTIMESTAMPS."""
 
@@ -215,7 +217,7 @@ def open_container(
         container = av.open(
             url,
             mode="r",
-            options={"threads": "1", **options},
+            options={"threads": "1", "max_pixels": _DECODER_PIXELS, **options},
             metadata_errors="replace",
             timeout=(open_timeout_s, read_timeout_s),
             hwaccel=accel,
@@ -268,6 +270,7 @@ def _video_track(container: av.container.InputContainer, stream: specs.Stream) -
     video = container.streams.video[0]
     if video.codec_context is None:
         raise SourceError(f"opening {where}: no decoder for its video; choose H.264 or H.265")
+    video.codec_context.options = {"max_pixels": _DECODER_PIXELS}
     for other in container.streams:
         if other.index != video.index:
             other.discard = Discard.all

@@ -21,8 +21,8 @@ _SERVER = Path(__file__).with_name("rtsp_server.py")
 _IMPORTS = (
     "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); "
     "from gi.repository import Gst, GstRtspServer; Gst.init(None); "
-    "missing = [e for e in ('x264enc', 'x265enc', 'jpegenc', 'h264parse', 'multifilesrc', 'rtph264pay')"
-    " if not Gst.ElementFactory.find(e)]; "
+    "missing = [e for e in ('x264enc', 'x265enc', 'jpegenc', 'h264parse', 'multifilesrc',"
+    " 'rtph264pay') if not Gst.ElementFactory.find(e)]; "
     "raise SystemExit('no ' + ' '.join(missing) if missing else 0)"
 )
 

@@ -448,6 +448,23 @@ def test_a_recording_by_http_is_held_back(tmp_path: Path) -> None:
     assert sum(waited) == pytest.approx(4.0)
 
 
+def test_a_transport_stream_may_announce_its_track_anew(tmp_path: Path) -> None:
+    """An encoder that restarts sends its pictures under another number; they are still read."""
+    before = remuxed(tmp_path / "a.ts", {})
+    after = remuxed(tmp_path / "b.ts", {"mpegts_start_pid": "512"})
+
+    def serve(connection: Connection) -> None:
+        connection.send(b"HTTP/1.0 200 OK\r\n\r\n" + before)
+        connection.pause(0.1)
+        connection.send(after)
+        connection.hold()
+
+    with faulty_camera.http(serve) as url:
+        times = [packet.pts_s for packet in islice(read(url, read_timeout_s=2), 90)]
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(89 / 25, abs=0.3)
+
+
 @pytest.mark.parametrize("to", ["file://{path}", "{path}", "concat:{path}", "rtsp://{host}/x"])
 def test_a_camera_cannot_lead_us_to_a_file(to: str, tmp_path: Path) -> None:
     """A redirection to anything but HTTP is an error, and nothing is opened."""
