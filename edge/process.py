@@ -25,6 +25,13 @@ _INBOX = 256
 _OUTGOING = 1000
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 """Unless told otherwise, these libraries make a thread for each core of the machine."""
+_MEMORY = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+    "MALLOC_TRIM_THRESHOLD_": "262144",
+}
+"""For glibc, which would keep a heap for each thread: a quarter of what a stream takes (mallopt(3)).
+A picture goes back to the system when it is freed."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -61,7 +68,7 @@ class Process:
                 [*command, *map(str, passed)],
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
-                env={**inherited(), **_ONE_THREAD, "OMP_NUM_THREADS": str(threads)},
+                env={**inherited(), **_ONE_THREAD, **_MEMORY, "OMP_NUM_THREADS": str(threads)},
             )
         self._pipe: Pipe = Connection(ours.detach())
         self._ended_for = ""
