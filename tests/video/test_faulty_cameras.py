@@ -1,11 +1,7 @@
 """Cameras that misbehave: each is read, or given up in time with a reason that says what to do."""
 
 import contextlib
-import io
-import struct
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count, islice, pairwise
 from pathlib import Path
@@ -15,41 +11,18 @@ import numpy as np
 import pytest
 
 from edge.video.decode import Anchor, DecodeStats, Frame, frames
-from edge.video.source import Pacer, Packet, SourceError, packets
+from edge.video.source import SourceError
 from tests.parts import clips, faulty_camera
 from tests.parts.faulty_camera import Connection, Rtp, units
-from wire import specs
+from tests.video.reading import given_up, read
 
 HURRY = 2
 """Where time is what is looked at, the clock runs this much faster, and the camera with it."""
 FRAME = faulty_camera.CLOCK_HZ // 25
-SECRET = "hunter2"
-
-
-def read(
-    url: str, clock: Callable[[], float] = time.monotonic, read_timeout_s: float = 5.0
-) -> Iterator[Packet]:
-    """A camera's packets; a busy machine may hold up a camera that is well."""
-    stream = specs.Stream(url=url)
-    return packets(stream, pace=Pacer(clock), open_timeout_s=2, read_timeout_s=read_timeout_s)
 
 
 def shown(url: str, stats: DecodeStats | None = None) -> Iterator[Frame]:
     return frames(read(url), anchor=lambda pts_s: Anchor(0, pts_s), stats=stats)
-
-
-def given_up(
-    url: str,
-    why: str,
-    clock: Callable[[], float] = time.monotonic,
-    read_timeout_s: float = 0.5,
-) -> int:
-    """Read until the error; how many packets came before it."""
-    seen: list[bool] = []
-    with pytest.raises(SourceError, match=why) as raised:
-        seen.extend(packet.data is not None for packet in read(url, clock, read_timeout_s))
-    assert "; " in str(raised.value)
-    return sum(seen)
 
 
 def play(
@@ -200,19 +173,6 @@ def test_a_gop_that_was_kept_for_us_is_no_flood() -> None:
     assert times[-1] == pytest.approx(279 / 25, abs=0.1)
 
 
-def test_a_huge_packet_is_refused() -> None:
-    """A packet of 40 MB is an error, and costs the worker nothing else."""
-
-    def serve(connection: Connection) -> None:
-        connection.send(_MULTIPART)
-        for body in (jpeg(0), jpeg(10), jpeg(20), b"\xff\xd8" + bytes(40_000_000)):
-            connection.send(part(body))
-        connection.hold()
-
-    with faulty_camera.http(serve) as url:
-        given_up(url, "a packet of 40 MB is no picture", read_timeout_s=5.0)
-
-
 # --- stamps ------------------------------------------------------------------------------------
 
 
@@ -327,191 +287,3 @@ def test_words_that_are_no_rtp_are_an_error_in_time() -> None:
                 if time.monotonic() - began_s > 1:
                     break
                 assert packet.pts_s >= 0
-
-
-# --- HTTP --------------------------------------------------------------------------------------
-
-_MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
-
-
-def jpeg(level: int) -> bytes:
-    """A grey picture."""
-    image = av.VideoFrame.from_ndarray(clips.grey(level), format="rgb24")
-    file = io.BytesIO()
-    with av.open(file, "w", format="mjpeg") as container:
-        track = container.add_stream("mjpeg", rate=1)
-        track.width, track.height, track.pix_fmt = 64, 48, "yuvj420p"
-        container.mux(track.encode(image))
-        container.mux(track.encode(None))
-    return file.getvalue()
-
-
-def part(body: bytes) -> bytes:
-    head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body + b"\r\n"
-
-
-class Ticking:
-    """A clock that goes on by 0.1 s whenever somebody looks."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        self.now_s += 0.1
-        return self.now_s
-
-
-def test_pictures_over_http_have_the_time_of_their_arrival() -> None:
-    """MJPEG has no stamps: FFmpeg's 25 a second are not believed, the clock is."""
-
-    def serve(connection: Connection) -> None:
-        connection.send(_MULTIPART)
-        for number in range(20):
-            connection.send(part(jpeg(number * 10)))
-
-    with faulty_camera.http(serve) as url:
-        seen = [packet for packet in islice(read(url, Ticking()), 12) if packet.data]
-        times = [packet.pts_s for packet in seen]
-    assert [round(after - before, 3) for before, after in pairwise(times)] == [0.2] * 11
-    assert all(packet.is_key for packet in seen)
-
-
-def test_frames_over_http_have_the_time_of_their_arrival() -> None:
-    """The decoder keeps what the packets say."""
-
-    def serve(connection: Connection) -> None:
-        connection.send(_MULTIPART)
-        for number in range(20):
-            connection.send(part(jpeg(number * 10)))
-
-    with faulty_camera.http(serve) as url:
-        source = frames(read(url, Ticking()), anchor=lambda pts_s: Anchor(0, pts_s))
-        times = [frame.pts_s for frame in islice(source, 12)]
-    assert [round(after - before, 3) for before, after in pairwise(times)] == [0.2] * 11
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("a.ts", {}),
-        ("a.mp4", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
-        ("a.mkv", {}),
-        ("a.flv", {}),
-    ],
-)
-def test_containers_come_by_http(name: str, options: dict[str, str], tmp_path: Path) -> None:
-    """Transport stream, fragmented MP4, Matroska and FLV are read as they come."""
-    data = remuxed(tmp_path / name, options)
-
-    def serve(connection: Connection) -> None:
-        connection.send(b"HTTP/1.0 200 OK\r\n\r\n")
-        for at in range(0, len(data), len(data) // 20):
-            connection.send(data[at : at + len(data) // 20])
-            connection.pause(0.02)
-
-    with faulty_camera.http(serve) as url:
-        times = [packet.pts_s for packet in islice(read(url), 25)]
-    assert times == pytest.approx([number / 25 for number in range(25)], abs=0.002)
-
-
-def remuxed(path: Path, options: dict[str, str]) -> bytes:
-    clip = clips.write(path.with_name("whole.mp4"), clips.moving_square(50), fps=25)
-    with av.open(str(clip)) as source, av.open(str(path), "w", options=options) as container:
-        track = container.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = track
-                container.mux(packet)
-    return path.read_bytes()
-
-
-def test_a_recording_by_http_is_held_back(tmp_path: Path) -> None:
-    """A server of recordings sends as fast as it can; ten seconds may be ahead of the clock."""
-    clip = clips.write(tmp_path / "a.mkv", clips.moving_square(15), fps=1)
-
-    def serve(connection: Connection) -> None:
-        head = f"HTTP/1.0 200 OK\r\nContent-Length: {clip.stat().st_size}\r\n\r\n"
-        connection.send(head.encode() + clip.read_bytes())
-
-    waited: list[float] = []
-    now_s = [50.0]
-
-    def wait(seconds: float) -> None:
-        waited.append(seconds)
-        now_s[0] += seconds
-
-    with faulty_camera.http(serve) as url:
-        pace = Pacer(lambda: now_s[0], wait)
-        with pytest.raises(SourceError, match="reading http://"):
-            deque(packets(specs.Stream(url=url), pace=pace, read_timeout_s=2), maxlen=0)
-    assert sum(waited) == pytest.approx(4.0)
-
-
-def test_a_transport_stream_may_announce_its_track_anew(tmp_path: Path) -> None:
-    """An encoder that restarts sends its pictures under another number; they are still read."""
-    before = remuxed(tmp_path / "a.ts", {})
-    after = remuxed(tmp_path / "b.ts", {"mpegts_start_pid": "512"})
-
-    def serve(connection: Connection) -> None:
-        connection.send(b"HTTP/1.0 200 OK\r\n\r\n" + before)
-        connection.pause(0.1)
-        connection.send(after)
-        connection.hold()
-
-    with faulty_camera.http(serve) as url:
-        times = [packet.pts_s for packet in islice(read(url, read_timeout_s=2), 90)]
-    assert times == sorted(times)
-    assert times[-1] == pytest.approx(89 / 25, abs=0.3)
-
-
-@pytest.mark.parametrize("to", ["file://{path}", "{path}", "concat:{path}", "rtsp://{host}/x"])
-def test_a_camera_cannot_lead_us_to_a_file(to: str, tmp_path: Path) -> None:
-    """A redirection to anything but HTTP is an error, and nothing is opened."""
-    clip = clips.write(tmp_path / "a.mp4", clips.moving_square(10))
-    touched = threading.Event()
-    with faulty_camera.accepting(lambda _: touched.set()) as other:
-        target = to.format(path=clip, host=other)
-        redirect = f"HTTP/1.0 302 Found\r\nLocation: {target}\r\n\r\n".encode()
-        with faulty_camera.http(lambda connection: connection.send(redirect)) as url:
-            given_up(url, "opening http://")
-    assert not touched.is_set()
-
-
-def test_a_playlist_cannot_lead_us_to_a_file(tmp_path: Path) -> None:
-    """A playlist that comes by HTTP names nothing but HTTP."""
-    clip = clips.write(tmp_path / "a.ts", clips.moving_square(10))
-    playlist = (
-        "HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n#EXTM3U\n"
-        f"#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{clip}\n#EXT-X-ENDLIST\n"
-    )
-    with faulty_camera.http(lambda connection: connection.send(playlist.encode())) as url:
-        given_up(url, "opening http://")
-
-
-def test_a_redirection_does_not_carry_the_password() -> None:
-    """Another host gets no credential; the error shows none either."""
-    asked: list[str] = []
-    with faulty_camera.accepting(lambda other: asked.append(other.request())) as other:
-
-        def serve(connection: Connection) -> None:
-            connection.send(f"HTTP/1.0 302 Found\r\nLocation: http://{other}/x\r\n\r\n".encode())
-
-        with faulty_camera.http(serve) as url:
-            given_up(url.replace("//", f"//admin:{SECRET}@"), f"opening {url}")
-    assert len(asked) >= 1
-    assert "Authorization" not in "".join(asked)
-
-
-def test_a_cameras_clock_of_33_bits_may_wrap(tmp_path: Path) -> None:
-    """A transport stream whose stamps run over goes on, live as well."""
-    data = bytearray(remuxed(tmp_path / "a.ts", {"output_ts_offset": "95441"}))
-    assert struct.unpack_from(">B", data)[0] == 0x47
-
-    def serve(connection: Connection) -> None:
-        connection.send(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(data))
-        connection.hold()
-
-    with faulty_camera.http(serve) as url:
-        times = [packet.pts_s for packet in islice(read(url), 45)]
-    assert times == pytest.approx([number / 25 for number in range(45)], abs=0.002)
