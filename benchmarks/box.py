@@ -27,7 +27,7 @@ from wire.messages import Desired, Item, digest, item_hash
 
 NO_BROKER = "mqtt://127.0.0.1:9"
 START_WITHIN_S = 60.0
-MEMORY_S = 15.0
+MEMORY_S = 10.0
 """Rings are full and pictures flow long before."""
 _MEMORY_STREAMS = 5
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -68,9 +68,10 @@ class Box:
             {pid: _rss_mb(pid) for pid in pids},
         )
 
-    def started(self, count: int) -> None:
-        """Wait until all streams give pictures."""
+    def started(self, count: int) -> float:
+        """Wait until all streams give pictures; when that was, in monotonic seconds."""
         wait_for(lambda: self._running(count), START_WITHIN_S, f"{count} streams running", 0.5)
+        return time.monotonic()
 
     def _running(self, count: int) -> bool:
         return [stream["state"] for stream in self.streams()] == ["running"] * count
