@@ -34,11 +34,13 @@ TERM_S = (3600.0, 86_400.0)
 """Quarantine lasts so long after the last death, doubled each time that it was in vain."""
 APART_S = 3600.0
 """Streams that were divided from others return after so long without a death."""
-MEMORY_BASE_BYTES = 600_000_000
-MEMORY_PER_STREAM_BYTES = 150_000_000
+MEMORY_BYTES = (1_000_000_000, 150_000_000)
+"""What a process may hold: so much, and so much for each stream. That is several times what it
+needs; one that holds more leaks."""
+MEMORY_NEED_BYTES = (250_000_000, 50_000_000)
 MEMORY_SHARE = 0.8
-"""A process may hold base + per stream, and at most this share of the worker's limit: bounds for
-leaks, several times what streams need, that act before the kernel takes any process."""
+"""Where the worker's memory is limited, a process may hold at most this share of it, so that the
+kernel takes none; but never less than it needs: dividing would make matters worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,12 @@ def leaked(held_bytes: int, running: Collection[StreamKey]) -> Trouble:
 
 def memory_bound_bytes(streams: int, limit_bytes: int | None) -> int:
     """What a process with that many streams may hold; `limit_bytes` is the worker's, if any."""
-    wanted = MEMORY_BASE_BYTES + streams * MEMORY_PER_STREAM_BYTES
-    return wanted if limit_bytes is None else min(wanted, int(limit_bytes * MEMORY_SHARE))
+    most_bytes, need_bytes = (
+        base + streams * each for base, each in (MEMORY_BYTES, MEMORY_NEED_BYTES)
+    )
+    if limit_bytes is None:
+        return most_bytes
+    return min(most_bytes, max(need_bytes, int(limit_bytes * MEMORY_SHARE)))
 
 
 _ACTOR = {

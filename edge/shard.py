@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 
 from edge.analysis import Analysis
-from edge.blackbox import Doing, Recorder
+from edge.blackbox import Doing, Recorder, stream_name
 from edge.budget import CatchUp, Governor
 from edge.clock import Clock, SystemClock
 from edge.coverage import Coverage
@@ -165,26 +165,31 @@ class Shard:
                 reader.start()
             case Update(work):
                 self._set_tasks(self._readers[work.key], work.tasks)
-            case Stop(key):
+            case Stop(key, reason):
                 reader = self._readers.pop(key)
                 reader.stop()
-                self._set_tasks(reader, ())
+                self._set_tasks(reader, (), reason)
                 self._desk.forget(key)
 
-    def _set_tasks(self, reader: Reader, works: tuple[TaskWork, ...]) -> None:
+    def _set_tasks(
+        self, reader: Reader, works: tuple[TaskWork, ...], reason: str = "removed"
+    ) -> None:
         """Begin new and changed tasks, end those that are gone, leave the others as they are."""
         before = reader.tasks
+        slot = self._recorder.slot(stream_name(reader.key.camera, reader.key.stream))
+        slot.enter(Doing.OPENING)  # a model may crash while it is loaded
         reader.tasks = {
             work.name: before[work.name]
             if work.name in before and before[work.name].work == work
             else self._begin(work)
             for work in works
         }
+        slot.close()
         reader.watch_with(works)
         kept = {id(status) for status in reader.tasks.values()}
         for status in before.values():
             if id(status) not in kept:
-                self._desk.errand(partial(self._close, reader, status, "removed"))
+                self._desk.errand(partial(self._close, reader, status, reason))
 
     def _begin(self, work: TaskWork) -> TaskStatus:
         coverage = Coverage(work.task.spec.fps, self._clock)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from edge import budget, cpus, quarantine
+from edge import budget, cpus, diagnosis, quarantine
 from edge.allotment import Allotment
 from edge.clock import Clock
 from edge.journal import Journal
@@ -38,7 +38,7 @@ from edge.pipe import (
     Stored,
     ToAgent,
 )
-from edge.process import Process, Remains
+from edge.process import Process
 from edge.quarantine import Trouble
 from edge.reconcile import Start, Stop, StreamKey, StreamWork, Update, plan
 from edge.store.outbox import Outbox
@@ -64,8 +64,6 @@ MAX_APART = 8
 _ROOM_AGAIN_S = 1.0
 _SPARE_AFTER_S = 5.0
 """So long after its start a shard has settled, and leaves the CPU to the start of a spare one."""
-_SPINS_S = 1.0
-"""CPU seconds that a thread may burn after it was given up."""
 _FINISH_WITHIN_S = 6.0
 
 
@@ -347,6 +345,13 @@ class Shards:
         spare.end()
         return self._spawned()
 
+    def _keep_a_spare(self) -> None:
+        if self._spare is None and not self._finishing.is_set():
+            try:
+                self._spare = self._spawned()
+            except OSError as error:
+                log.warning("no spare decode process could be started: %s", error.strerror)
+
     def _spawned(self) -> Process:
         return Process("shard", self._command, self._settings.threads)
 
@@ -385,7 +390,7 @@ class Shards:
                 await self._journal.store(left.events)
         await self._journal.interrupt(self._followed(shard))
         if ending == "closed":
-            return _cause(shard, remains)
+            return diagnosis.of_remains(shard, remains)
         return ending if isinstance(ending, Trouble) else None
 
     async def _listen(self, shard: Allotment, process: Process) -> _Ending:
@@ -419,8 +424,8 @@ class Shards:
         if news:
             self._on_change()
         lived_s = now_s - shard.began_s
-        if beat.looks and self._spare is None and lived_s > _SPARE_AFTER_S:
-            self._spare = None if self._finishing.is_set() else self._spawned()
+        if beat.looks and lived_s > _SPARE_AFTER_S:
+            self._keep_a_spare()
         calm = lived_s > shard.calm_after_s
         if shard.kind != "common" and calm and not shard.released:
             shard.released = True
@@ -429,24 +434,15 @@ class Shards:
     async def _examined(self, shard: Allotment, process: Process) -> Trouble | None:
         """Look at a process that lives: give up threads that hang; why it must end, if it must."""
         now_s = self._clock.monotonic_s()
-        held_bytes = process.memory_bytes()
-        if held_bytes > self._memory_bound_bytes(len(shard.running)):
-            return quarantine.leaked(held_bytes, shard.running)
-        for native_id, used_s in shard.given_up.items():
-            if (process.cpu_s(native_id) or 0.0) - used_s > _SPINS_S:
-                return quarantine.spins()
-        for slot in quarantine.hanging(process.slots(), now_s):
-            if slot.native_id in shard.given_up:
-                continue
-            trouble = quarantine.hung(slot, now_s)
-            if slot.name != slot.about or shard.running.keys() == {trouble.culprit}:
-                return trouble  # the analyst serves all; and whoever is alone has no neighbours
-            shard.given_up[slot.native_id] = process.cpu_s(slot.native_id) or 0.0
-            if trouble.culprit in shard.running:
-                shard.send(Apply((Stop(trouble.culprit, "interrupted"),)))
-                shard.dark_since_s.setdefault(trouble.culprit, slot.since_ms / 1000)
-                await self._judge(shard, trouble)
-        return None
+        bound_bytes = self._memory_bound_bytes(len(shard.running))
+        trouble = diagnosis.fatal(shard, process, bound_bytes, now_s)
+        if trouble is None:
+            for hung, slot in diagnosis.give_up(shard, process, now_s):
+                if hung.culprit in shard.running:
+                    shard.send(Apply((Stop(hung.culprit, "interrupted"),)))
+                    shard.dark_since_s.setdefault(hung.culprit, slot.since_ms / 1000)
+                    await self._judge(shard, hung)
+        return trouble
 
     def _followed(self, gone: Allotment) -> set[str]:
         """The tasks that other living shards run."""
@@ -457,16 +453,6 @@ class Shards:
             for work in shard.running.values()
             for task in work.tasks
         }
-
-
-def _cause(shard: Allotment, remains: Remains) -> Trouble:
-    """Why a process ended by itself, or by our own hand outside of its service."""
-    if remains.ended_for:
-        return Trouble("silent", f"its decode process was ended: {remains.ended_for}")
-    if remains.crash is None:
-        return quarantine.ended(remains.returncode, shard.running, remains.slots)
-    log.error("shard %d crashed (%s):\n%s", shard.number, remains.crash.what, remains.crash.stack)
-    return quarantine.crashed(remains.crash.what, remains.crash.ident, remains.slots)
 
 
 def _parts(key: StreamKey) -> tuple[str, str]:

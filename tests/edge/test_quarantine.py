@@ -145,9 +145,10 @@ def test_the_culprit_ends_alone_and_nobody_else_is_confined(
 
 
 def test_memory_has_room_for_streams_and_ends_below_the_limit() -> None:
-    """The bound grows with the streams, and keeps below what the worker may use (I8)."""
+    """The bound grows with the streams, keeps below the worker's limit and above need (I8)."""
     assert quarantine.memory_bound_bytes(0, None) < quarantine.memory_bound_bytes(16, None)
-    assert quarantine.memory_bound_bytes(16, 1_000_000_000) == 800_000_000
+    assert quarantine.memory_bound_bytes(8, 1_000_000_000) == 800_000_000
+    assert quarantine.memory_bound_bytes(8, 100_000_000) == 650_000_000
 
 
 def test_nothing_is_said_of_a_trouble_without_suspects() -> None:

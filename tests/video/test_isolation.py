@@ -25,6 +25,8 @@ from tests.parts.clips import moving_square, write
 from wire import specs
 from wire.messages import StreamHealth
 
+pytestmark = pytest.mark.timeout(120)
+
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "tests.parts.faulty_shard")
 LOSS_MS = 3000
@@ -165,6 +167,8 @@ def test_sixteen_cameras_of_which_four_are_bad(
             crashed = shards.restarts["crash"]
             await until(lambda: shards.restarts["crash"] > crashed, 20, "a crash in quarantine")
             await until(lambda: station.seen("good-0", quiet_ms) > 20, 10, "more looks")
+            for camera in good:
+                assert (health(shards, camera).coverage or 1) < 1, "the restart is told (I10)"
             assert "quarantined: its decoder crashed (Segmentation" in health(shards, "crash").error
             return quiet_ms
 
