@@ -57,11 +57,13 @@ HABIT_S = 600.0
 HABIT_AFTER_S = 8.0
 """So long in all must a cell change without explanation to be a habit..."""
 HABIT_UNTIL_S = 2.0
-"""... which it is until it has faded to this."""
+"""... which it is until it has faded to this. Beside a habit so much is enough."""
 ROUGH_AFTER_S = 15.0
 """So long in all must a part of the picture change without explanation, now here, now there."""
 WEATHER_FACTOR = 4.0
 """So much more do changes say that are spread all over the picture."""
+ROUGH_S = 120.0
+"""How slowly that fades: sooner than habits, since it makes much of the picture less sensitive."""
 ROUGH_CELLS = 19
 """So many changed cells among 5 × 5 may be an object there."""
 HABIT_FORGOTTEN_S = 0.5
@@ -280,9 +282,8 @@ def _learn(scene: _Scene, picture: Floats, apart: Floats, changed: Cells, step_s
     usual = cv2.blur(size * size, (5, 5)) / 2
     weight = min(_weight(since_s, NOISE_S), MOST_WEIGHT)
     cv2.accumulateWeighted(usual, scene.noise, weight, mask=1 - near)
-    fade = math.exp(-since_s / HABIT_S)
-    scene.habit_s *= fade
-    scene.rough_s *= fade
+    scene.habit_s *= math.exp(-since_s / HABIT_S)
+    scene.rough_s *= math.exp(-since_s / ROUGH_S)
     _judge(scene)
 
 
@@ -302,7 +303,9 @@ def _spread(parts: Floats, shape: tuple[int, ...]) -> Floats:
 
 def _judge(scene: _Scene) -> None:
     """Which cells' changes are habits, and what counts as a change now."""
-    habitual = scene.habit_s > np.where(scene.habitual, HABIT_UNTIL_S, HABIT_AFTER_S)
+    # Beside a habit less proof is needed: other digits of a clock.
+    beside = cv2.dilate(scene.habitual.view(np.uint8), _REACH) > 0
+    habitual = scene.habit_s > np.where(beside, HABIT_UNTIL_S, HABIT_AFTER_S)
     scene.habitual = habitual
     scene.swing[scene.habit_s < HABIT_FORGOTTEN_S] = 0
     limit = np.sqrt(scene.noise)
