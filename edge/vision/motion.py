@@ -89,6 +89,7 @@ _LIGHT_LEVELS = 10.0
 """Differences that the light may make in a part of the picture, after gain and offset."""
 _LIGHT_TILES = (5, 4)
 _BLACK, _WHITE = 6, 249
+_SAME_GAIN = 0.02
 _ROUGH_TILES = (6, 4)
 _REACH = np.ones((5, 5), np.uint8)
 _FIRST_DEVIATION = 2.0
@@ -216,10 +217,11 @@ class Motion:
         while scene.open and scene.open[0][0] < pts_s:
             scene.open.popleft()
         covered = _covered(boxes, scene.shape)
-        scene.habit_s[covered] = 0
         if step_s and scene.open and scene.open[0][0] == pts_s:
             _wonder(scene, scene.open.popleft()[1], ~covered, step_s)
-        _judge(scene)
+        scene.habit_s[covered] = 0
+        if (scene.habitual & covered).any():
+            _judge(scene)
 
 
 def _follow_light(scene: _Scene, picture: Floats) -> bool:
@@ -351,17 +353,19 @@ def _light(picture: Floats, ground: Floats) -> tuple[float, float]:
     apart = x - y
     apart -= _median(apart)
     gain, offset = 1.0, 0.0
-    for _ in range(3):
+    for tries in range(3):
         apart = np.abs(apart)
         near = apart <= max(2.0, 2.0 * _median(apart))
         xs, ys = x[near], y[near]
-        mean_x, mean_y = float(xs.mean()), float(ys.mean())
+        mean_x, mean_y = float(xs.sum()) / len(xs), float(ys.sum()) / len(ys)
         xs -= mean_x
         ys -= mean_y
         ridge = 9.0 * len(xs)  # a picture of one shade tells no gain
         gain = (float(xs @ ys) + ridge) / (float(ys @ ys) + ridge)
         gain = min(max(gain, 0.4), 2.5)
         offset = mean_x - gain * mean_y
+        if abs(gain - 1) < _SAME_GAIN and tries:
+            break
         apart = x - (gain * y + offset)
     return gain, offset
 
@@ -373,13 +377,17 @@ def _median(values: Floats) -> float:
 
 def _difference(picture: Floats, ground: Floats) -> Floats:
     """The mean difference of each cell's neighbourhood, without what the light does locally."""
-    apart: Floats = picture - np.clip(ground, 0, 255)
+    apart = np.asarray(picture - _within(ground, 0.0, 255.0), np.float32)
     height, width = apart.shape
-    sample = np.clip(apart[1::3, 1::3], -_LIGHT_LEVELS, _LIGHT_LEVELS)
+    sample = _within(apart[1::3, 1::3], -_LIGHT_LEVELS, _LIGHT_LEVELS)
     tiles = cv2.resize(sample, _LIGHT_TILES, interpolation=cv2.INTER_AREA)
     apart -= cv2.resize(tiles, (width, height), interpolation=cv2.INTER_LINEAR)
-    np.clip(apart, -CLIP_LEVELS, CLIP_LEVELS, out=apart)
-    return cv2.blur(apart, (3, 3)).astype(np.float32, copy=False)
+    return np.asarray(cv2.blur(_within(apart, -CLIP_LEVELS, CLIP_LEVELS), (3, 3)), np.float32)
+
+
+def _within(values: Floats, low: float, high: float) -> Floats:
+    """As np.clip, at half its cost."""
+    return np.asarray(cv2.min(cv2.max(values, low), high), np.float32)  # type: ignore[call-overload]
 
 
 def _groups(changed: Cells, least: Luma | int) -> Cells:
