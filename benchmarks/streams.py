@@ -12,7 +12,6 @@ import bisect
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -30,7 +29,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from benchmarks import stage
+from benchmarks import recordings, stage
 from edge.vision.manifest import Manifest, find
 from wire import specs
 
@@ -39,9 +38,11 @@ Visits = tuple[tuple[float, float], ...]
 """Who is there: from which second, for how many."""
 
 WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
+STILL = "videos/traffic_camera.mp4"
+WALK = "videos/person-bicycle-car-detection.mp4"
 MIN_VISIT_S = 2.0
 """The shortest visit that the tasks here must see: one GOP."""
-_MADE_BY = 2
+_MADE_BY = 3
 """Raise it when pictures of the same recipe become others."""
 _LENGTHS_S = (0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 3.2, 4.4)
 _PAUSE_S = 5.3
@@ -90,7 +91,7 @@ def _of_all_lengths() -> Visits:
 PART_S = 20.0
 ACTIVITIES: dict[str, Visits] = {
     "idle": (),
-    "mixed": ((8.0, 5.0),),  # three bursts of 5 s a minute: 25 % activity
+    "mixed": ((9.0, 5.0),),  # three bursts of 5 s a minute, 25 % activity, from amid a GOP
     "always": ((0.0, PART_S),),
     "visits": _of_all_lengths(),
 }
@@ -171,10 +172,10 @@ def models_folder() -> Path:
 
 
 def _assets() -> Path | None:
-    folder = Path(os.environ.get("FORECOURT_ASSETS", stage.ROOT.parent / "shared" / "assets"))
-    needed = ("videos/traffic_camera.mp4", "videos/person-bicycle-car-detection.mp4",
-              "models/yolox_nano.onnx")  # fmt: skip
-    return folder if all((folder / name).is_file() for name in needed) else None
+    """The folder of the real material, if all that is needed of it is there."""
+    folder = recordings.assets()
+    needed = (STILL, WALK, "models/yolox_nano.onnx")
+    return folder if folder and all((folder / name).is_file() for name in needed) else None
 
 
 # --- what is shown -----------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def _scene() -> "_Filmed | _Rendered":
     if assets is None:
         stage.say("no assets (set FORECOURT_ASSETS): the streams are rendered")
         return _Rendered()
-    return _Filmed(assets / "videos")
+    return _Filmed(assets)
 
 
 def _pictures(file: Path, from_s: float, to_s: float) -> Iterator[Picture]:
@@ -209,15 +210,15 @@ class _Filmed:
     FOOT = 940
     """The row on which he walks."""
 
-    def __init__(self, videos: Path) -> None:
-        still = next(_pictures(videos / "traffic_camera.mp4", 10.0, 11.0))
+    def __init__(self, assets: Path) -> None:
+        still = next(_pictures(assets / STILL, 10.0, 11.0))
         wide = cv2.resize(still, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
         self.still: Picture = np.asarray(wide, np.uint8)
-        walk = _pictures(videos / "person-bicycle-car-detection.mp4", 25.1, 26.9)
+        walk = _pictures(assets / WALK, 25.1, 26.9)
         self._steps = _cut_out([picture[:150, :172] for picture in walk], self.TALL)
 
-    def at(self, t_s: float, since_s: float | None) -> Picture:
-        """The picture at a time; `since_s` is how long somebody has been there, if so."""
+    def at(self, since_s: float | None) -> Picture:
+        """A picture; `since_s` is how long somebody has been there, None: nobody is."""
         if since_s is None:
             return self.still
         image, cover = self._steps[int(since_s * 12) % len(self._steps)]
@@ -265,30 +266,18 @@ class _Rendered:
     """The demo's forecourt without its visitors, and one who walks over it."""
 
     def __init__(self) -> None:
-        from models import scenes, solids
+        from models import scenes, solids  # only here, where there are no assets
 
-        self._scenes = scenes
-        self._looks = solids.make_looks(np.random.default_rng(3), vest=True)
-        self._empty = self._stage(())
-        self.still: Picture = self._empty.frame(0.0)[0]
+        demo = scenes.demo_scenario(WIDTH, HEIGHT)
+        looks = solids.make_looks(np.random.default_rng(3), vest=True)
+        stops = [(turn * 12.0, 3.5 if turn % 2 else -3.5, 12.0) for turn in range(20)]
+        walk = replace(demo, actors=(scenes.walker(1, looks, stops),), period=math.inf)
+        self.still: Picture = scenes.Stage(replace(demo, actors=())).frame(0.0)[0]
+        self._walk = scenes.Stage(walk)
 
-    def _stage(self, actors: tuple[Any, ...]) -> Any:
-        demo = self._scenes.demo_scenario(WIDTH, HEIGHT)
-        return self._scenes.Stage(
-            self._scenes.Scenario(demo.layout, demo.camera, demo.light, actors, math.inf)
-        )
-
-    @lru_cache(maxsize=1)  # noqa: B019 - there is one scene in a process
-    def _walking(self) -> Any:
-        stops = [(turn * 6.0, 4.0 if turn % 2 else -4.0, 10.0) for turn in range(100)]
-        return self._stage((self._scenes.walker(1, self._looks, stops),))
-
-    def at(self, t_s: float, since_s: float | None) -> Picture:
-        """The picture at a time; `since_s` is how long somebody has been there, if so."""
-        if since_s is None:
-            return self.still
-        picture: Picture = self._walking().frame(since_s)[0]
-        return picture
+    def at(self, since_s: float | None) -> Picture:
+        """A picture; `since_s` is how long somebody has been there, None: nobody is."""
+        return self.still if since_s is None else self._walk.frame(since_s)[0]
 
 
 # --- how it is encoded -------------------------------------------------------------------------
@@ -310,7 +299,7 @@ def _encode(file: Path, made: Recipe) -> None:
         track.codec_context.time_base = Fraction(1, FPS)
         for number in range(round(made.part_s * FPS)):
             t_s = number / FPS
-            frame = VideoFrame.from_ndarray(scene.at(t_s, _since_s(made.visits, t_s)), "bgr24")
+            frame = VideoFrame.from_ndarray(scene.at(_since_s(made.visits, t_s)), "bgr24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             noisy.push(frame)
             out = noisy.pull()
