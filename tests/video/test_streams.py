@@ -1,5 +1,7 @@
 """The recipes of the benchmarks' streams."""
 
+from itertools import pairwise
+
 import pytest
 
 from benchmarks import streams
@@ -20,7 +22,7 @@ def test_visits_are_shorter_and_longer_than_a_rule_must_see() -> None:
     visits = streams.recipe("visits").visits
     lengths = [length_s for _, length_s in visits]
     assert min(lengths) < streams.MIN_VISIT_S <= max(lengths)
-    for (began_s, length_s), (next_s, _) in zip(visits, visits[1:], strict=False):
+    for (began_s, length_s), (next_s, _) in pairwise(visits):
         assert next_s - (began_s + length_s) > 5.0
 
 
