@@ -25,6 +25,8 @@ from av.video.stream import VideoStream
 WIDEST = 640
 TIME_BASE = Fraction(1, 90_000)
 HELD_S = 12.0
+SETTLED_S = 1.0
+"""So long after the last change the detector's second thoughts are over."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,22 @@ def _size(picture: VideoFrame) -> tuple[int, int]:
         max(16, round(side * ratio / 2) * 2) for side in (picture.width, picture.height)
     )
     return width, height
+
+
+def still_ms(source: Path, variant: Variant) -> list[tuple[int, int]]:
+    """When a held recording surely shows nothing new, in milliseconds of its new time."""
+    if not variant.held:
+        return []
+    with av.open(str(source)) as container:
+        track = container.streams.video[0]
+        rate = track.average_rate or track.guessed_rate or Fraction(25)
+        times_s = [pts_s for _, pts_s in _timed(container.decode(track), rate)]
+    held_s = round(HELD_S * rate) / float(rate)
+    second_s = times_s[len(times_s) // 2] + held_s
+    return [
+        (round((first_s + SETTLED_S) * 1000), round((first_s + held_s) * 1000))
+        for first_s in (0.0, second_s)
+    ]
 
 
 def _held(

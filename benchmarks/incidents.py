@@ -6,7 +6,8 @@ late. Not here: running anything (recall.py).
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from edge.vision.track import LIKE
 from wire.events import Event
@@ -41,6 +42,14 @@ class Pair:
     adaptive: Incident
 
     @property
+    def moments(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Start and end, each in full and adaptive."""
+        return (
+            (self.full.since_ms, self.adaptive.since_ms),
+            (self.full.last_ms, self.adaptive.last_ms),
+        )
+
+    @property
     def start_error_ms(self) -> int:
         """How much later (or earlier, below 0) the adaptive run says it began."""
         return self.adaptive.since_ms - self.full.since_ms
@@ -60,6 +69,13 @@ class Agreement:
     extra: list[Incident] = field(default_factory=list)
     late: list[Pair] = field(default_factory=list)
     """Of those found: the ones that begin or end more than one look apart."""
+    exchanged: list[Pair] = field(default_factory=list)
+    """Of those found: each two that are at the right times but for having exchanged their ends.
+    Two like objects are so near each other that the next look may be of either; a tracker's choice
+    there is chance, and rules say the same of the scene."""
+    wavering: list[Incident] = field(default_factory=list)
+    """Of the full run: what it alone has begin or end while nothing in the picture changed. That is
+    the detector's wavering and no visit: what is carried does not waver."""
     short: list[tuple[Incident, bool]] = field(default_factory=list)
     """Visits that no rule must see, and whether each was found all the same."""
 
@@ -112,25 +128,38 @@ def compare(
     adaptive: Sequence[Incident],
     min_visit_s: Mapping[str, float],
     looks_ms: Sequence[int],
+    still_ms: Sequence[tuple[int, int]] = (),
 ) -> Agreement:
     """Which incidents both runs have. `min_visit_s` is each rule's shortest visit.
 
     `looks_ms` are the times of all looks of the full run: what is at most one of them apart is at
-    the same time.
+    the same time. `still_ms` are stretches in which surely nothing changes in the picture.
     """
+
+    def is_still(moment_ms: int) -> bool:
+        return any(first <= moment_ms <= last for first, last in still_ms)
+
     agreement = Agreement()
     partner = _partners(full, adaptive)
     for number, incident in enumerate(full):
         other = partner.get(number)
         if incident.visit_s < min_visit_s[incident.rule] - 1e-6:
             agreement.short.append((incident, other is not None))
+        elif other is None and is_still(incident.since_ms):
+            agreement.wavering.append(incident)
         elif other is None:
             agreement.missed.append(incident)
         else:
             pair = Pair(incident, adaptive[other])
             agreement.found.append(pair)
-            if not _same_time(pair, looks_ms):
+            apart = [
+                mine for mine, theirs in pair.moments if not one_look_apart(mine, theirs, looks_ms)
+            ]
+            if apart and all(map(is_still, apart)):
+                agreement.wavering.append(incident)
+            elif apart:
                 agreement.late.append(pair)
+    _sort_out_exchanged(agreement, looks_ms)
     taken = set(partner.values())
     for number, incident in enumerate(adaptive):
         if number not in taken and incident.visit_s >= min_visit_s[incident.rule] - 1e-6:
@@ -166,13 +195,24 @@ def _may_be_same(mine: Incident, other: Incident) -> bool:
 
 
 def _same_time(pair: Pair, looks_ms: Sequence[int]) -> bool:
-    return all(
-        one_look_apart(a, b, looks_ms)
-        for a, b in (
-            (pair.full.since_ms, pair.adaptive.since_ms),
-            (pair.full.last_ms, pair.adaptive.last_ms),
+    return all(one_look_apart(mine, theirs, looks_ms) for mine, theirs in pair.moments)
+
+
+def _sort_out_exchanged(agreement: Agreement, looks_ms: Sequence[int]) -> None:
+    """Move what is late by an exchange, two by two."""
+    for one, other in combinations(list(agreement.late), 2):
+        if one not in agreement.late or other not in agreement.late:
+            continue
+        if not _may_be_same(one.full, other.full):
+            continue
+        crossed = (
+            Pair(one.full, replace(one.adaptive, last_ms=other.adaptive.last_ms)),
+            Pair(other.full, replace(other.adaptive, last_ms=one.adaptive.last_ms)),
         )
-    )
+        if all(_same_time(pair, looks_ms) for pair in crossed):
+            for pair in (one, other):
+                agreement.late.remove(pair)
+                agreement.exchanged.append(pair)
 
 
 def one_look_apart(a_ms: int, b_ms: int, looks_ms: Sequence[int]) -> bool:

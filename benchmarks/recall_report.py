@@ -27,6 +27,13 @@ def figures(trials: Iterable[Trial]) -> dict[str, Any]:
     """The sums of some trials."""
     told = list(trials)
     found = [pair for each in told for pair in each.agreement.found]
+    exchanged = [pair for each in told for pair in each.agreement.exchanged]
+    timed = [
+        pair
+        for each in told
+        for pair in each.agreement.found
+        if pair not in each.agreement.exchanged and pair.full not in each.agreement.wavering
+    ]
     missed = sum(len(each.agreement.missed) for each in told)
     video_s = sum(each.adaptive.summary.video_s for each in told)
     frames = sum(each.full.summary.frames_decoded for each in told)
@@ -40,8 +47,10 @@ def figures(trials: Iterable[Trial]) -> dict[str, Any]:
         "incident_recall": round(len(found) / (len(found) + missed), 4) if found or missed else 1.0,
         "extra": sum(len(each.agreement.extra) for each in told),
         "at_another_time": sum(len(each.agreement.late) for each in told),
-        "start_error_ms_max": max((abs(pair.start_error_ms) for pair in found), default=0),
-        "end_error_ms_max": max((abs(pair.end_error_ms) for pair in found), default=0),
+        "ends_exchanged": len(exchanged),
+        "wavering": sum(len(each.agreement.wavering) for each in told),
+        "start_error_ms_max": max((abs(pair.start_error_ms) for pair in timed), default=0),
+        "end_error_ms_max": max((abs(pair.end_error_ms) for pair in timed), default=0),
         "recall_by_length": {
             name: [full, other]
             for name, (full, other) in by_length(each.agreement for each in told).items()
@@ -72,9 +81,12 @@ def disagreements(made: Trial) -> Iterator[str]:
         yield f"missed: {_shown(incident)}"
     for incident in made.agreement.extra:
         yield f"extra: {_shown(incident)}"
-    for pair in made.agreement.late:
+    for incident in made.agreement.wavering:
+        yield f"wavering, in full decoding alone: {_shown(incident)}"
+    apart = [("at another time", pair) for pair in made.agreement.late]
+    for why, pair in apart + [("ends exchanged", pair) for pair in made.agreement.exchanged]:
         yield (
-            f"at another time: {_shown(pair.full)}; adaptive {pair.start_error_ms:+d} ms at its "
+            f"{why}: {_shown(pair.full)}; adaptive {pair.start_error_ms:+d} ms at its "
             f"start, {pair.end_error_ms:+d} ms at its end"
         )
 
@@ -87,14 +99,14 @@ def _shown(incident: Incident) -> str:
     return f"{incident.rule}{f' ({what})' if what else ''} at {when} s"
 
 
-def written(results: Results, sums: dict[str, Any]) -> str:
-    """The report."""
+def written(results: Results, sums: dict[str, Any], command: str) -> str:
+    """The report; `command` is what wrote it."""
     trials = [made for made, _ in results]
     scenes = [(made, truth) for made, truth in results if truth]
     told = [line for made in trials for line in _listed(made)]
     parts = [
         "# Adaptive against full decoding\n",
-        _opening(sums),
+        _opening(sums, command),
         "## By encoding\n",
         _table(
             ["what", "encoding", *_COLUMNS],
@@ -136,12 +148,12 @@ def written(results: Results, sums: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _opening(sums: dict[str, Any]) -> str:
+def _opening(sums: dict[str, Any], command: str) -> str:
     system = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
     versions = f"PyAV {av.__version__}, OpenCV {cv2.__version__}, ONNX Runtime {ort.__version__}"
     ratio = sums["cpu_ratio_without_inference"]
     return f"""\
-Written by `make recall` on {datetime.now(UTC):%Y-%m-%d} ({system}; Python \
+Written by `{command}` on {datetime.now(UTC):%Y-%m-%d} ({system}; Python \
 {platform.python_version()}, {versions}), in {sums["wall_s"] / 60:.0f} minutes.
 
 **{sums["agree"]} of {sums["trials"]} trials agree.** Of {sums["incidents"]} incidents with a \
@@ -157,7 +169,11 @@ purpose: what an idle stream costs is measured by `benchmarks.decode`.
 Each trial replays one file twice (`edge.replay`), once with every frame decoded, once adaptively, \
 with the same task and detector. An incident is found if the other run has one of the same rule, a \
 like class and the same direction, at most {NEAR_MS / 1000:g} s away; each counts once. It is at \
-another time if its start (`since`) or its end is more than one analysed frame apart. Visits below \
+another time if its start (`since`) or its end is more than one analysed frame apart; \
+{sums["ends_exchanged"]} are not counted there, because two like objects that were next to each \
+other have only exchanged their ends (a tracker chose otherwise), and {sums["wavering"]} because \
+full decoding alone has them begin or end while, by the ground truth, nothing in the picture \
+changed (the detector wavered; what is carried does not). Both are listed below. Visits below \
 `min_visit` are not counted above; how many of them were seen all the same stands by length below. \
 The detector is deterministic: where both runs look at the same picture (time and every pixel of \
 its luma plane), the result of the first is used again. Pictures that came out otherwise at the \

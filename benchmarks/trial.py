@@ -10,7 +10,7 @@ inferences, and shows pictures that come out otherwise when less is decoded: the
 
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -153,9 +153,11 @@ def tried(
     recording: str = "",
     variant: str = "",
     seen_by: str = "",
+    still_ms: Sequence[tuple[int, int]] = (),
     adaptive: Way = adaptively,
 ) -> Trial:
-    """Both ways over a recording. `seen_by` is the task's rule that sees every object."""
+    """Both ways over a recording. `seen_by` is the task's rule that sees every object; during
+    `still_ms` surely nothing changes in the picture."""
     remembering = Remembering(network)
     runs: list[Run] = []
     for way in (in_full, adaptive):
@@ -168,6 +170,7 @@ def tried(
         _incidents(other, task, seen_by),
         {need.rule: need.min_visit_s for need in demand.of_task(task).needs},
         full.looks_ms,
+        still_ms,
     )
     return Trial(
         recording or file.stem, variant, agreement, full, other,

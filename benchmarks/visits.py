@@ -12,7 +12,7 @@ differ.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +33,7 @@ WIDTH, HEIGHT = 640, 360
 GOPS_S = (1.0, 2.0, 2.0, 4.0)
 WEATHERS = ("still", "clock", "drift", "rain", "night", "step")
 CLASSES = ["person", "car", "truck", "bus", "motorcycle", "bicycle"]
+SETTLED_S = 1.0
 SEEN_BY = "present"
 """The rule that sees each object wherever it is."""
 
@@ -134,6 +135,20 @@ def rendered(made: Scene, folder: Path) -> tuple[Path, list[Visit]]:
         # Written last: where it lies, the recording is whole.
         truth.write_text(json.dumps([[v.label, v.first_s, v.last_s] for v in found]))
     return path, [Visit(*row) for row in json.loads(truth.read_text())]
+
+
+def still_ms(made: Scene, truth: Sequence[Visit]) -> list[tuple[int, int]]:
+    """When nobody comes or goes in a scene, in milliseconds; a little less, to be sure."""
+    ends = [0.0, *(visit.last_s for visit in truth)]
+    stretches = (
+        (end_s, min((v.first_s for v in truth if v.last_s > end_s), default=made.script.period))
+        for end_s in ends
+    )
+    return [
+        (round((first_s + SETTLED_S) * 1000), round((last_s - SETTLED_S) * 1000))
+        for first_s, last_s in stretches
+        if last_s - first_s > 2 * SETTLED_S
+    ]
 
 
 def _recipe() -> str:

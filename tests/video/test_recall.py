@@ -145,6 +145,27 @@ def test_one_look_is_the_tolerance(shift_ms: int, late: int) -> None:
     assert len(agreement.late) == late
 
 
+def test_exchanged_ends_are_no_other_times() -> None:
+    """Two objects next to each other may end as each other: told, and not held against it."""
+    full = [incident(1_000, 8_000), incident(5_000, 20_000)]
+    crossed = [incident(1_000, 20_000), incident(5_000, 8_000)]
+    agreement = compare(full, crossed, {"there": 1.0}, LOOKS_MS)
+    assert (len(agreement.exchanged), agreement.late) == (2, [])
+    shifted = [incident(1_000, 20_000), incident(5_000, 9_000)]
+    assert len(compare(full, shifted, {"there": 1.0}, LOOKS_MS).late) == 2
+
+
+def test_only_full_decoding_may_waver_while_nothing_changes() -> None:
+    """A start that full decoding alone has in a still stretch is no visit; adaptive may not."""
+    still = [(5_000, 20_000)]
+    seen, more = [incident(1_000, 30_000)], [incident(1_000, 30_000), incident(8_000, 12_000)]
+    told = compare(more, seen, {"there": 1.0}, LOOKS_MS, still)
+    assert (told.wavering, told.agrees) == ([more[1]], True)
+    assert compare(seen, more, {"there": 1.0}, LOOKS_MS, still).extra == [more[1]]
+    assert compare([incident(1_000, 9_000)], seen, {"there": 1.0}, LOOKS_MS, still).agrees
+    assert not compare(seen, [incident(1_000, 9_000)], {"there": 1.0}, LOOKS_MS, still).agrees
+
+
 def test_visits_that_no_rule_must_see_are_told_apart() -> None:
     """Below min_visit nothing is missed or invented, but it is told whether it was seen."""
     full = [incident(2_000, 2_400), incident(9_000, 9_600)]
