@@ -38,7 +38,7 @@ MOST_LEVELS = 18.0
 """A change that counts however noisy it is, outside habits."""
 CLIP_LEVELS = 32.0
 """No cell says more than this, so that one alone cannot make its neighbourhood change."""
-NOISE_FACTOR = 4.0
+NOISE_FACTOR = 4.5
 """A change is this many times the usual deviation."""
 LEAST_CELLS = 10
 """So many changed cells among 5 × 5 may be an object. A single cell makes 9 change, a person of
@@ -73,6 +73,7 @@ HABIT_MARGIN = 1.25
 MAX_HABITUAL = 0.25
 """Of the counted cells. If more would be habits, none are: busy is better than blind."""
 MAX_OPEN = 8
+"""Inference may lag so many looks behind."""
 LONGEST_STEP_S = 1.0
 """More time than this between two explanations proves no more."""
 MOST_WEIGHT = 0.3
@@ -379,7 +380,7 @@ def _difference(picture: Floats, ground: Floats) -> Floats:
     """The mean difference of each cell's neighbourhood, without what the light does locally."""
     apart = np.asarray(picture - _within(ground, 0.0, 255.0), np.float32)
     height, width = apart.shape
-    sample = _within(apart[1::3, 1::3], -_LIGHT_LEVELS, _LIGHT_LEVELS)
+    sample = _within(apart[::3, ::3], -_LIGHT_LEVELS, _LIGHT_LEVELS)
     tiles = cv2.resize(sample, _LIGHT_TILES, interpolation=cv2.INTER_AREA)
     apart -= cv2.resize(tiles, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.blur(_within(apart, -CLIP_LEVELS, CLIP_LEVELS), (3, 3)), np.float32)
