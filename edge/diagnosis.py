@@ -15,8 +15,27 @@ from edge.quarantine import Trouble
 
 log = logging.getLogger("forecourt.shards")
 
+_FIRST_BEAT_WITHIN_S = 20.0
+"""Loading libraries takes long on a busy machine."""
+_SILENT_AFTER_S = 5.0
+_STARVED_AFTER_S = 20.0
+"""A process whose threads go on although it says nothing gets too little CPU, and more patience."""
 _SPINS_S = 1.0
 """CPU seconds that a thread may burn after it was given up."""
+
+
+def silent_too_long(shard: Allotment, process: Process, silent_s: float, now_s: float) -> bool:
+    """Whether to give up a process that has said nothing for so long."""
+    if shard.beat is None:
+        return silent_s >= _FIRST_BEAT_WITHIN_S
+    if silent_s < _SILENT_AFTER_S:
+        return False
+    return silent_s >= _STARVED_AFTER_S or quarantine.frozen(process.slots(), now_s)
+
+
+def of_silence(process: Process, now_s: float) -> Trouble:
+    """Why a process that was given up said nothing any more."""
+    return quarantine.silent(process.slots(), now_s, stopped=process.is_stopped())
 
 
 def fatal(shard: Allotment, process: Process, bound_bytes: int, now_s: float) -> Trouble | None:

@@ -27,6 +27,7 @@ HANGS_AFTER_S = {
 """One call that lasts longer does not come back. Opening and reading have deadlines of their own,
 and a recording waits for its pace while it is read, over gaps of up to ten minutes. A large model
 on a busy machine is slow, and all streams of the process wait for it anyway."""
+FROZEN_AFTER_S = 3.0
 SUSPECTED_FOR_S = 600.0
 GUILTY_AFTER = 2
 """Suspicions within that time."""
@@ -136,14 +137,19 @@ def ended(returncode: int, running: Collection[StreamKey], slots: Collection[Slo
     return Trouble("exit", f"its decode process ended ({how})", suspects=_busy(slots))
 
 
-def silent(slots: Collection[SlotState], *, stopped: bool) -> Trouble:
+def frozen(slots: Collection[SlotState], now_s: float) -> bool:
+    """Whether no thread has begun or ended anything lately."""
+    return all(now_s - slot.since_ms / 1000 > FROZEN_AFTER_S for slot in slots)
+
+
+def silent(slots: Collection[SlotState], now_s: float, *, stopped: bool) -> Trouble:
     """The process says nothing any more, as if one of its threads held Python's lock.
 
     Whoever holds it was the last to begin something. A process that is held still from outside
-    (`stopped`) has no culprit.
+    (`stopped`), or whose threads go on, has no culprit.
     """
     busy = [slot for slot in slots if slot.about and slot.doing >= Doing.DECODING]
-    if stopped or not busy:
+    if stopped or not busy or not frozen(slots, now_s):
         return Trouble("silent", "its decode process fell silent")
     last = max(busy, key=lambda slot: slot.since_ms)
     what = f"{_ACTOR[last.doing]} held up its whole decode process"

@@ -51,11 +51,8 @@ _Ending = Trouble | Literal["finished", "closed"]
 """Why a process is not listened to any more: it must end, it has finished, or it is gone."""
 SHARD = (sys.executable, "-m", "edge.shard")
 """The command that starts a decode process; it is given its descriptors."""
-_FIRST_BEAT_WITHIN_S = 20.0
-"""Loading libraries takes long on a busy machine."""
-_SILENT_AFTER_S = 4.0
-_GRACE_S = 1.0
-"""After a silence we look once more: when the whole machine stood still, the beats come now."""
+_LISTEN_S = 1.0
+"""Silence is counted in such steps: when the whole machine stands still, that is one."""
 _RESTART_S = (0.2, 30.0)
 _STEADY_AFTER_S = 60.0
 _QUARANTINE_S = (5.0, 600.0)
@@ -357,13 +354,15 @@ class Shards:
 
     async def _next_message(self, shard: Allotment, process: Process) -> ToAgent | None:
         """What a process says next. Raises TimeoutError if it is silent, or late in finishing."""
-        if self._finishing.is_set():
-            left_s = self._finish_by_s - self._clock.monotonic_s()
-            return await asyncio.wait_for(process.inbox.get(), max(0.0, left_s))
-        silent_s = _FIRST_BEAT_WITHIN_S if shard.beat is None else _SILENT_AFTER_S
-        with suppress(TimeoutError):
-            return await asyncio.wait_for(process.inbox.get(), silent_s)
-        return await asyncio.wait_for(process.inbox.get(), _GRACE_S)
+        silent_s = 0.0
+        while not self._finishing.is_set():
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(process.inbox.get(), _LISTEN_S)
+            silent_s += _LISTEN_S
+            if diagnosis.silent_too_long(shard, process, silent_s, self._clock.monotonic_s()):
+                raise TimeoutError
+        left_s = self._finish_by_s - self._clock.monotonic_s()
+        return await asyncio.wait_for(process.inbox.get(), max(0.0, left_s))
 
     async def _serve(self, shard: Allotment) -> Trouble | None:
         """One process, from its start with all its streams to its end; its trouble, if any."""
@@ -399,7 +398,7 @@ class Shards:
             try:
                 message = await self._next_message(shard, process)
             except TimeoutError:
-                return quarantine.silent(process.slots(), stopped=process.is_stopped())
+                return diagnosis.of_silence(process, self._clock.monotonic_s())
             match message:
                 case Happened(number, events):
                     await self._journal.store(events)

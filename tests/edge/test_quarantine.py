@@ -65,10 +65,11 @@ def test_an_end_without_a_dump_leaves_suspects(
 def test_silence_is_blamed_on_the_last_who_began() -> None:
     """Whoever holds Python's lock let nobody begin after it; a stopped process has no culprit."""
     slots = [slot(A, Doing.DECODING, 10.0), slot(B, Doing.DECODING, 10.2), slot(C, Doing.DEMUXING)]
-    assert quarantine.silent(slots, stopped=False).culprit == B
-    held_still = quarantine.silent(slots, stopped=True)
+    assert quarantine.silent(slots, 15.0, stopped=False).culprit == B
+    assert quarantine.silent(slots, 12.0, stopped=False).culprit is None, "its threads go on"
+    held_still = quarantine.silent(slots, 15.0, stopped=True)
     assert (held_still.culprit, held_still.suspects) == (None, frozenset())
-    assert quarantine.silent([slot(A, Doing.DEMUXING)], stopped=False).culprit is None
+    assert quarantine.silent([slot(A, Doing.DEMUXING)], 15.0, stopped=False).culprit is None
 
 
 @pytest.mark.parametrize(
