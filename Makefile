@@ -37,11 +37,15 @@ demo: $(STAMP) ## Run the main job; VIDEO=<file or rtsp url> MODEL=<onnx> for on
 
 .PHONY: test
 test: $(STAMP) parts lint ## Run every check that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: faults
 faults: $(STAMP) parts ## Run the long loops of faults (an hour); `make test` runs the short ones
 	$(BIN)/python -m pytest tests/faults -m soak
+
+.PHONY: recall
+recall: $(STAMP) ## Compare adaptive with full decoding on every recording and 50 scenes; writes docs/recall.md
+	$(BIN)/python -m benchmarks.recall --report docs/recall.md
 
 .PHONY: parts
 parts: ## Install the real parts of the tests (Mosquitto, Chromium, an RTSP server) where allowed
