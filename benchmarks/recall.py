@@ -13,7 +13,6 @@ Ends with 1 if anything that a rule must see was missed, invented, or came at an
 import argparse
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +31,7 @@ ENCODED_SCENES = 6
 """One of each weather is encoded in other ways: those that differ from how it is."""
 SAMPLE_SCENES = (0, 7)
 SAMPLE_VARIANTS = ("", "opengop-h264", "gop10")
+SAMPLE_RECORDING_VARIANTS = ("", "bframes", "held")
 SAMPLE_RECORDING = "person-bicycle-car-detection"
 
 
@@ -63,7 +63,8 @@ def jobs(assets: Path | None, *, sample: bool = False) -> Iterator[Job]:
                 yield Job(visits.scene(seed).name, variant, seed=seed)
     if sample and assets:
         source = assets / "videos" / f"{SAMPLE_RECORDING}.mp4"
-        yield from (Job(source.name, variant, source=source) for variant in SAMPLE_VARIANTS)
+        for variant in SAMPLE_RECORDING_VARIANTS:
+            yield Job(source.name, variant, source=source)
 
 
 def run(job: Job, folder: Path) -> tuple[trial.Trial, list[visits.Visit]]:
@@ -134,7 +135,10 @@ def main() -> int:
     figures = recall_report.figures(trials)
     figures["wall_s"] = round(time.monotonic() - began_s, 1)
     if given.report:
-        command = " ".join(["python -m benchmarks.recall", *sys.argv[1:]])
+        picked = [f"--only {given.only}"] if given.only else []
+        picked += [f"--variant {given.variant}"] if given.variant else []
+        picked += ["--sample"] if given.sample else []
+        command = " ".join(["python -m benchmarks.recall", *picked])
         given.report.write_text(recall_report.written(results, figures, command))
     stage.finish({"benchmark": "recall", **figures}, given)
     return 0 if all(made.agrees for made in trials) else 1
@@ -157,6 +161,10 @@ def _all(
             except av.error.FFmpegError as error:
                 stage.say(f"{job.name} {job.variant}: cannot be encoded: {error}")
                 continue
+            except BaseException as error:
+                error.add_note(f"the trial was {job.name} {job.variant or 'as it is'}")
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             stage.say(_told(made))
             yield made, truth
 

@@ -5,6 +5,7 @@ Here: sums, tables, sentences. Not here: running anything.
 
 import os
 import platform
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -152,7 +153,7 @@ def _opening(sums: dict[str, Any], command: str) -> str:
     system = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
     versions = f"PyAV {av.__version__}, OpenCV {cv2.__version__}, ONNX Runtime {ort.__version__}"
     ratio = sums["cpu_ratio_without_inference"]
-    return f"""\
+    text = f"""\
 Written by `{command}` on {datetime.now(UTC):%Y-%m-%d} ({system}; Python \
 {platform.python_version()}, {versions}), in {sums["wall_s"] / 60:.0f} minutes.
 
@@ -179,6 +180,8 @@ The detector is deterministic: where both runs look at the same picture (time an
 its luma plane), the result of the first is used again. Pictures that came out otherwise at the \
 same moment: {sums["other_pictures"]}.
 """
+    wrapped = (textwrap.fill(each, 110, break_on_hyphens=False) for each in text.split("\n\n"))
+    return "\n\n".join(wrapped) + "\n"
 
 
 _COLUMNS = [
@@ -220,7 +223,7 @@ def _lengths(sums: dict[str, Any], scenes: Results) -> str:
     return (
         "Left: incidents of all trials, those below `min_visit` included. Right: visits as they "
         "were drawn, in the scenes as they are, and whether the rule that sees every object "
-        "(`for` 1 s) saw them; what full decoding does not see either, the detector missed.\n\n"
+        "saw them; what full decoding does not see either, the detector missed.\n\n"
     ) + _table(
         ["visit", "incidents in full", "in adaptive", "drawn", "seen by full", "seen by adaptive"],
         rows,

@@ -55,7 +55,7 @@ def task(recording: str) -> specs.Task:
     classes = _SUBJECTS.get(recording, PEOPLE + VEHICLES)
     least: dict[str, Any] = {"min_visit": "2s"}
     rules = [
-        {"name": SEEN_BY, "when": {"class": classes}, "for": "1s", **least},
+        {"name": SEEN_BY, "when": {"class": classes}, **least},
         {"name": "in-the-middle", "when": {"class": classes, "in": "middle"}, "for": "2s"},
         {"name": "across", "when": {"class": classes, "crosses": "half"}, **least},
         {

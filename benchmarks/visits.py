@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -88,10 +87,10 @@ def task(made: Scene) -> specs.Task:
     layout = scenes.layout_of(made.script)
     vehicles = ["car", "truck", "bus"]
     patient = made.seed // 3 % 4 != 0
-    least: dict[str, Any] = {"min_visit": "2s"} if patient else {}
+    least = {"min_visit": "2s" if patient else "1s"}
     dwell = "2s" if patient else "1s"
     rules = [
-        {"name": SEEN_BY, "when": {"class": CLASSES}, "for": "1s", "severity": "info", **least},
+        {"name": SEEN_BY, "when": {"class": CLASSES}, "severity": "info", **least},
         {"name": "at-unloading", "when": {"class": "person", "in": "unload"}, "for": dwell},
         {"name": "at-pump", "when": {"class": vehicles, "in": "pump-1"}, "for": "3s"},
         {"name": "drive-out", "when": {"class": vehicles, "crosses": "exit"}, **least},

@@ -17,6 +17,8 @@ from wire import specs
 ROOT = Path(__file__).parents[2]
 LOOKS_MS = range(0, 60_000, 200)
 
+pytestmark = pytest.mark.timeout(240)  # a few seconds each, of a machine that has nothing else
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +35,7 @@ def cut(seed: int, seconds: float) -> visits.Scene:
 @pytest.fixture(scope="session")
 def scenes(made: Path) -> dict[int, tuple[Path, specs.Task]]:
     """Two short scenes with the tasks that watch them, by seed."""
-    shown = {6: cut(6, 24.0), 32: cut(32, 23.0)}
+    shown = {6: cut(6, 22.5), 32: cut(32, 21.0)}
     return {
         seed: (visits.rendered(scene, made)[0], visits.task(scene)) for seed, scene in shown.items()
     }
