@@ -20,7 +20,9 @@ import msgspec
 
 from edge.video.decode import Frame
 from edge.vision import program, rules
+from edge.vision.area import area_of, touches
 from edge.vision.detect import Detections, Detector
+from edge.vision.geometry import Box
 from edge.vision.track import LIKE, Track, Tracker
 from wire import specs
 from wire.events import Event
@@ -64,6 +66,7 @@ class Analysis:
         self._program = program.compile_task(task, task_revision, scope)
         self._like = {LIKE.get(name, name) for name in _named(task.spec)}
         self._schedule = _Schedule(self.fps)
+        self._area = area_of(task)
         self._state = rules.START
         self._min_score = task.spec.model.min_score
         self._tracker = self._new_tracker()
@@ -118,13 +121,17 @@ class Analysis:
         return self._judged(self._tracker.hold(frame.pts_s), frame, coverage, level)
 
     def differs(self, detections: Detections) -> bool:
-        """Whether a detector sees other objects than `carry` would carry."""
-        return self._tracker.differs(_of_classes(detections, self._like))
+        """Whether a detector sees other objects than `carry` would carry, where they matter."""
+        return self._tracker.differs(_of_classes(detections, self._like), self._matters)
 
     @property
     def restless(self) -> bool:
-        """Whether an object that is followed moves."""
-        return self._tracker.restless
+        """Whether an object moves that is followed, where that matters."""
+        return any(map(self._matters, self._tracker.moving()))
+
+    def _matters(self, box: Box) -> bool:
+        """Whether a box reaches into what the rules look at; its neighbourhood counts."""
+        return self._area is None or any(touches(box, polygon) for polygon in self._area)
 
     def _judged(
         self, tracks: Sequence[Track], frame: Frame, coverage: float | None, level: str

@@ -30,7 +30,7 @@ _MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "262144",
     "MALLOC_TRIM_THRESHOLD_": "262144",
 }
-"""For glibc, which would keep a heap for each thread: a quarter of what a stream takes (mallopt(3)).
+"""For glibc (mallopt(3)), which would keep a heap for each thread and thus a fourth more memory.
 A picture goes back to the system when it is freed."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")

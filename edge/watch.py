@@ -16,12 +16,13 @@ ring, and looked at in its order; so being idle shifts no time. The table of it:
     idle  --a picture differs--------------------> awake, from the picture before it
     idle  --no picture for longer than promised--> idle, and what was left out is decoded
     idle  --a key frame gives no picture---------> awake, from the picture before it
+    idle  --packets are suddenly large-----------> idle, and a picture amid the GOP is looked at
     idle  --a check finds other objects----------> awake
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,8 +30,9 @@ import numpy.typing as npt
 
 from edge.video import demand as demands
 from edge.video.decode import Decoder, Frame
-from edge.video.demand import Demand, Traits
+from edge.video.demand import Demand, Idle, Traits
 from edge.video.ring import Ring
+from edge.video.sizes import Sizes
 from edge.video.source import Packet
 from edge.vision.motion import Motion
 
@@ -76,11 +78,8 @@ class Seen:
     """Stream time since the picture before it that was to be looked at."""
     late: bool = False
     """It was left out at first, and decoded from the ring: its turn is now, or never."""
-
-    @property
-    def level(self) -> str:
-        """How much of the stream was decoded: KEY or FULL."""
-        return "KEY" if self.quiet or self.check else "FULL"
+    level: str = "FULL"
+    """How much of the stream is decoded: KEY or FULL."""
 
 
 class Watch:
@@ -111,6 +110,7 @@ class Watch:
         self._may_catch_up = may_catch_up
         self._ring = Ring()
         self._gops = Gops()
+        self._sizes = Sizes()
         self._results: deque[tuple[Boxes, float, bool, bool]] = deque(maxlen=16)
         self._asked = False
         self._newest: Frame | None = None
@@ -176,6 +176,7 @@ class Watch:
                 continue
             self._before_s, self.now_s = self.now_s, max(self.now_s, packet.pts_s)
             self._gops.note(packet)
+            self._sizes.note(packet.size_bytes, packet.is_key, packet.pts_s)
             self._ring.add(packet)
             self._take_in_results(packet.pts_s)
             if packet.is_key:
@@ -190,7 +191,7 @@ class Watch:
 
     def _start_over(self) -> None:
         """Another connection: nothing is known of what was missed, so look at it all."""
-        self._ring.clear()
+        self._ring = Ring()
         self._gops = self._gops.again()
         self._in_turn = True
         self._began_s = None
@@ -236,13 +237,20 @@ class Watch:
 
     def _rest(self, now_s: float) -> Iterator[Seen]:
         """From awake to idle."""
-        self._plan = demands.idle(self._demand, self._gops.traits)
+        self._plan = self._planned()
         if self._plan.level == "KEY":
             for frame in self._decoder.drain():
                 yield from self._picture(frame, late=False)
             self._in_turn = False
+            if not self._may_rest(now_s):  # something moved in the last of them
+                return
         self.awake = False
         self._checked_s = now_s
+
+    def _planned(self) -> Idle:
+        if self._ring.shed:
+            return Idle("FULL", 0.0, 0.0, "its GOPs are too large to be kept")
+        return demands.idle(self._demand, self._gops.traits)
 
     def _wake(self, now_s: float) -> None:
         self.awake = True
@@ -251,12 +259,14 @@ class Watch:
     def _idle(self, packet: Packet) -> Iterator[Seen]:
         """Of an idle stream: what the plan asks for."""
         if packet.is_key:
-            self._plan = demands.idle(self._demand, self._gops.traits)
+            self._plan = self._planned()
         full = self._plan.level == "FULL"
         promised_s = max(self._demand.min_visit_s, self._plan.key_every_s) + OVERDUE_S
         overdue = packet.pts_s - self._last_s > promised_s and not packet.is_key
         if not self._in_turn and (full or overdue or self._asked):
             yield from self._catch_up(packet.pts_s)
+        elif not self._in_turn and self._suggested(packet.pts_s):
+            yield from self._peek(packet.pts_s)
         elif full or self._begins_gop(packet):
             if packet.is_key and not self._in_turn:
                 self._decoder.leave_out()
@@ -264,6 +274,23 @@ class Watch:
             yield from self._through(packet)
         else:
             yield from self._leave_out(packet)
+
+    def _suggested(self, now_s: float) -> bool:
+        """Whether packets are so large that a look may be worth it. It may be put off."""
+        return self._sizes.suggests and self._may_catch_up(now_s - self._last_s)
+
+    def _peek(self, now_s: float) -> Iterator[Seen]:
+        """Glance at the newest picture amid a GOP, as at a key frame."""
+        self._decoder.again(self._last_s)
+        newest = None
+        for packet in self._ring.since(now_s) or ():
+            for newest in self._decoder.feed(packet):
+                pass
+        for newest in self._decoder.drain():
+            pass
+        self._decoder.leave_out()
+        if newest is not None:
+            yield from self._glance(replace(newest, follows=False), late=False)
 
     def _begins_gop(self, packet: Packet) -> bool:
         """Whether a packet is of the part of a GOP that the plan wants, its last frame included."""
@@ -291,7 +318,7 @@ class Watch:
 
     def _only_key(self, packet: Packet) -> Iterator[Seen]:
         self._in_turn = False
-        if packet.is_key:
+        if packet.is_key and not (self._gops.intra_only and not self._expected(packet)):
             frame = self._decoder.alone(packet)
             if frame is not None:
                 yield from self._picture(frame, late=False)
@@ -341,19 +368,24 @@ class Watch:
         """A picture whose turn it is. An idle stream wakes with it, or stays idle."""
         if frame.pts_s > self._motion_s:  # else it was glanced at before what led to it
             self._motion_s = frame.pts_s
-            if self._motion.look(frame.luma(), frame.pts_s).moved:
+            if self._has_moved(frame):
                 self._wake(frame.pts_s)
         yield self._seen(frame, due, late)
 
     def _glance(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
         """A picture of an idle stream before which others were left out."""
         self._motion_s = frame.pts_s
-        if self._motion.look(frame.luma(), frame.pts_s).moved:
+        if self._has_moved(frame):
             self._wake(frame.pts_s)
             if not self.keys_only:
                 yield from self._catch_up(frame.pts_s)
                 return
         yield self._seen(frame, self._due(frame), late)
+
+    def _has_moved(self, frame: Frame) -> bool:
+        moved = self._motion.look(frame.luma(), frame.pts_s).moved
+        self._sizes.label(frame.pts_s, moved)
+        return moved
 
     def _due(self, frame: Frame) -> tuple[Due, ...]:
         return tuple(each for each in self.analyses if each.due(frame.pts_s, follows=frame.follows))
@@ -368,7 +400,7 @@ class Watch:
         check = quiet and frame.pts_s - self._checked_s >= CHECK_S
         if check:
             self._checked_s = frame.pts_s
-        return Seen(frame, due, quiet=quiet and not check, check=check, since_s=since_s, late=late)
+        return Seen(frame, due, quiet and not check, check, since_s, late, self.level)
 
 
 class Gops:

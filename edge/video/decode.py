@@ -208,7 +208,10 @@ class Decoder:
 
     def feed(self, packet: Packet) -> Iterator[Frame]:
         """The pictures that come out as a packet goes in: none, one, or several at the end."""
-        for picture in self._decoded(packet):
+        pictures = self._decoded(packet)
+        if packet.data is None and self._times.decoder is not None:
+            self._times.decoder.flush_buffers()  # the same decoder may get more after a gap
+        for picture in pictures:
             frame = self._frame(picture)
             if frame is not None:
                 yield frame

@@ -6,7 +6,7 @@ zone an object is in (geometry.py).
 
 from collections.abc import Iterable
 
-from edge.vision.geometry import Point
+from edge.vision.geometry import Box, Point
 from wire import specs
 
 Area = tuple[tuple[Point, ...], ...]
@@ -41,6 +41,13 @@ def joined(areas: Iterable[Area | None]) -> Area | None:
             return None
         polygons += area
     return tuple(polygons)
+
+
+def touches(box: Box, polygon: Iterable[Point]) -> bool:
+    """Whether a box (x1, y1, x2, y2) overlaps the upright rectangle around a polygon."""
+    points = list(polygon)
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return box[0] <= max(xs) and box[2] >= min(xs) and box[1] <= max(ys) and box[3] >= min(ys)
 
 
 def _around(zone: Iterable[Point]) -> tuple[Point, ...]:

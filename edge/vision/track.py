@@ -10,7 +10,7 @@ look and `truck` in the next; a track's class is what most of its looks say.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -157,8 +157,8 @@ class Tracker:
         self._forget(pts_s)
         return self._confirmed(pts_s)
 
-    def differs(self, detections: Detections) -> bool:
-        """Whether these are other objects than those that `hold` holds.
+    def differs(self, detections: Detections, matters: Callable[[Box], bool]) -> bool:
+        """Whether these are other objects than those that `hold` holds, among those that matter.
 
         An object is missed only if not even a weak detection is where it was.
         """
@@ -170,16 +170,21 @@ class Tracker:
         places = np.array([life.box for life in held], np.float64).reshape(-1, 4)
         same = _overlap(places, detections.boxes.astype(np.float64), 0.0) >= SAME_PLACE_IOU
         strong = detections.scores >= self._min_score
-        return bool((~same.any(axis=1)).any() or (strong & ~same.any(axis=0)).any())
+        gone = (held[row].box for row in np.flatnonzero(~same.any(axis=1)))
+        new = (_box(box) for box in detections.boxes[strong & ~same.any(axis=0)])
+        return any(map(matters, gone)) or any(map(matters, new))
 
-    @property
-    def restless(self) -> bool:
-        """Whether an object that was just seen moves."""
+    def moving(self) -> list[Box]:
+        """Where objects are that were just seen and move."""
         now_s = self._pts_s
-        return now_s is not None and any(
-            life.id and life.last_pts_s == now_s and now_s - life.moved_s <= MOVES_WITHIN_S
+        return [
+            life.box
             for life in self._lives
-        )
+            if life.id
+            and now_s is not None
+            and life.last_pts_s == now_s
+            and now_s - life.moved_s <= MOVES_WITHIN_S
+        ]
 
     def _saw(self, life: _Life, detections: Detections, row: int, pts_s: float) -> None:
         label, score = detections.labels[row], float(detections.scores[row])
