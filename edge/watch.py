@@ -36,7 +36,7 @@ from edge.video.sizes import Sizes
 from edge.video.source import Packet
 from edge.vision.motion import Motion
 
-HOLD_S = 3.0
+HOLD_S = 2.0
 """Nothing has moved for so long: then what is there is known, and need not be looked at again."""
 WARM_UP_S = 4.0
 """A stream is awake for so long at first: its light, noise and GOPs are learned."""
@@ -284,10 +284,10 @@ class Watch:
         self._decoder.again(self._last_s)
         newest = None
         for packet in self._ring.since(now_s) or ():
-            for newest in self._decoder.feed(packet):
-                pass
-        for newest in self._decoder.drain():
-            pass
+            for frame in self._decoder.feed(packet):
+                newest = frame
+        for frame in self._decoder.drain():
+            newest = frame
         self._decoder.leave_out()
         if newest is not None:
             yield from self._glance(replace(newest, follows=False), late=False)
