@@ -25,6 +25,8 @@ from wire.events import decode_event
 
 SECONDS = 60.0
 REPEATS = 2
+SETTLED_S = 120.0
+"""A stream is decoded in full at first; what more of it costs tells what it costs for good."""
 BARS = {
     "idle_ratio": 0.12,
     "mixed_ratio": 0.65,
@@ -107,6 +109,8 @@ class Measured:
         for _ in range(repeats):
             self._run("idle", "ffmpeg", file)
             self._run("idle", "adaptive", file)
+        longer = self._file("idle for long", self.given.seconds + SETTLED_S, "idle")
+        self._run("idle for long", "adaptive", longer)
 
     def mixed(self, repeats: int) -> None:
         """Something happens for a quarter of the time."""
@@ -148,6 +152,7 @@ class Measured:
         """What the bars are about."""
         return {
             "idle_ratio": self._ratio("idle", "adaptive", "ffmpeg"),
+            "idle_settled_ratio": self._settled_ratio(),
             "mixed_ratio": self._ratio("mixed", "adaptive without inference", "ffmpeg"),
             "full_overhead": self._ratio("mixed", "full without inference", "pyav"),
             "vs_pipe_mixed": self._ratio("mixed", "adaptive", "pipe"),
@@ -161,9 +166,18 @@ class Measured:
         )
         return round(above / below, 3)
 
-    def _file(self, activity: str, seconds: float | None = None) -> Path:
-        made = streams.recipe(activity, self.encoder, seconds or self.given.seconds)
-        self.stream_s[activity] = made.seconds
+    def _settled_ratio(self) -> float:
+        """That of an idle stream without its beginning: from what a longer one costs more."""
+        brief_s, long_s, reference_s = (
+            statistics.median(run.cpu_s for run in self.runs[of])
+            for of in (("idle", "adaptive"), ("idle for long", "adaptive"), ("idle", "ffmpeg"))
+        )
+        more_s = self.stream_s["idle for long"] - self.stream_s["idle"]
+        return round((long_s - brief_s) / more_s / (reference_s / self.stream_s["idle"]), 3)
+
+    def _file(self, name: str, seconds: float | None = None, activity: str = "") -> Path:
+        made = streams.recipe(activity or name, self.encoder, seconds or self.given.seconds)
+        self.stream_s[name] = made.seconds
         return streams.stream(self.given.folder, made)
 
     def _run(self, activity: str, way: str, file: Path, **known: Any) -> Run:
@@ -251,7 +265,7 @@ def _show(result: dict[str, Any]) -> None:
         ):
             table.add_column(title, justify="left" if title in ("stream", "way") else "right")
         for activity, ways in activities.items():
-            reference = ways["ffmpeg"]["median"]
+            reference = ways.get("ffmpeg", activities["idle"]["ffmpeg"])["median"]
             for way, cost in ways.items():
                 figures = [f"{cost[name]:.3f}" for name in ("median", "least", "most")]
                 counts = [f"{cost[name]:.0f}" for name in ("decoded", "inferred")]
