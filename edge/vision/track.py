@@ -48,7 +48,7 @@ BOX_NOISE = 0.05
 COAST_S = 1.0
 """After this time unseen an object is expected to stay where it was expected last."""
 
-HELD_S = 2.0
+HELD_S = 1.5
 """What was seen within this time before nothing changed any more is still there."""
 MOVES_BY = 0.5
 """An object moves that was elsewhere by this part of its size `MOVES_WITHIN_S` ago."""

@@ -97,7 +97,7 @@ def test_what_comes_while_idle_is_seen_from_its_first_picture(
     times = [seen.frame.pts_s for seen in run.seen]
     assert times == sorted(set(times))
     # It goes idle again, and that saves decoding.
-    assert run.between(QUIET_S + 3.2 + HOLD_S, QUIET_S + 14) == []
+    assert run.between(QUIET_S + 3.6 + HOLD_S, QUIET_S + 14) == []
     assert run.stats.frames < 0.75 * run.stats.packets
 
 
