@@ -151,8 +151,8 @@ class Measured:
     def ratios(self) -> dict[str, float]:
         """What the bars are about."""
         return {
-            "idle_ratio": self._ratio("idle", "adaptive", "ffmpeg"),
-            "idle_settled_ratio": self._settled_ratio(),
+            "idle_ratio": self._settled_ratio(),
+            "idle_first_minute_ratio": self._ratio("idle", "adaptive", "ffmpeg"),
             "mixed_ratio": self._ratio("mixed", "adaptive without inference", "ffmpeg"),
             "full_overhead": self._ratio("mixed", "full without inference", "pyav"),
             "vs_pipe_mixed": self._ratio("mixed", "adaptive", "pipe"),

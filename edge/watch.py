@@ -40,7 +40,7 @@ HOLD_S = 2.0
 """Nothing has moved for so long: then what is there is known, and need not be looked at again."""
 WARM_UP_S = 4.0
 """A stream is awake for so long at first: its light, noise and GOPs are learned."""
-CHECK_S = 20.0
+CHECK_S = 30.0
 """An idle stream is inferred this often nevertheless: something may have crept in unnoticed."""
 REMEMBERED_GOPS = 8
 INTRA_PACKETS = 10
@@ -366,7 +366,8 @@ class Watch:
 
     def _look(self, frame: Frame, due: tuple[Due, ...], *, late: bool) -> Iterator[Seen]:
         """A picture whose turn it is. An idle stream wakes with it, or stays idle."""
-        if frame.pts_s > self._motion_s:  # else it was glanced at before what led to it
+        glanced_at = frame.pts_s <= self._motion_s  # before what led to it was caught up
+        if not glanced_at and not self._demand.full:
             self._motion_s = frame.pts_s
             if self._has_moved(frame):
                 self._wake(frame.pts_s)
