@@ -14,20 +14,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from edge.analysis import Analysis
+from edge.accounts import Rates, Spent, TaskStatus
 from edge.blackbox import Doing, Recorder, followed, stream_name
 from edge.budget import STEPS, Step, StreamLoad
 from edge.clock import Clock
-from edge.coverage import Coverage, below, ratio_of
+from edge.coverage import below, ratio_of
 from edge.desk import Desk
 from edge.faults import Lost
-from edge.reconcile import StreamWork, TaskWork, shortened
+from edge.reconcile import StreamWork, TaskWork
 from edge.video import demand as demands
-from edge.video.decode import Anchor, Decoder, DecodeStats, Frame
+from edge.video.decode import Anchor, Decoder, Frame
 from edge.video.inlet import Inlet
 from edge.video.source import Packet, SourceError, is_recording, packets
 from edge.vision.area import area_of, joined
@@ -36,7 +36,7 @@ from edge.watch import Seen, Watch
 from wire import specs
 from wire.backoff import full_jitter
 from wire.events import Event
-from wire.messages import ItemObserved, ItemState, StreamHealth
+from wire.messages import StreamHealth
 
 log = logging.getLogger("forecourt.reader")
 
@@ -53,8 +53,6 @@ _BLIND_AFTER_S = 15.0
 _ENDS_WITHIN_S = 25.0
 """Opening and reading have deadlines; a thread that keeps none of them is left behind."""
 _LATE_S = 0.5
-_AWAKE_COST = 0.3
-"""CPU seconds a second of an awake stream, until its own are known."""
 SUSPEND_AFTER_S = 5.0
 """Without a picture for so long, what was open ends as interrupted."""
 
@@ -67,79 +65,6 @@ class Look:
     seen: Seen
     arrived_s: float
     """When the packet came that brought it, by the monotonic clock."""
-
-
-@dataclass
-class TaskStatus:
-    """What a task's item reports. Written by one thread at a time, read by the beat."""
-
-    work: TaskWork
-    coverage: Coverage
-    analysis: Analysis | None = None
-    rejected: str = ""
-    failure: str = ""
-    """Why the last look failed, if it did."""
-    looks: int = 0
-
-    def observed(self, stream: "Reader") -> ItemObserved:
-        """The task's state, and why if it is not well."""
-        state: ItemState
-        reason = ""
-        if self.rejected:
-            state, reason = "Rejected", self.rejected
-        elif stream.state in ("lost", "ended"):
-            state, reason = "Degraded", stream.error
-        elif self.failure:
-            state, reason = "Degraded", self.failure
-        else:
-            state = "Running" if self.looks else "Starting"
-        return ItemObserved(
-            kind="Task",
-            id=self.work.name,
-            revision=self.work.revision,
-            state=state,
-            reason=shortened(reason),
-        )
-
-
-@dataclass
-class Rates:
-    """Counters of a stream, and their values at the last beat."""
-
-    decode: DecodeStats = field(default_factory=DecodeStats)
-    looks: int = 0
-    at_s: float = 0.0
-    frames_then: int = 0
-    looks_then: int = 0
-
-    def since(self, now_s: float) -> tuple[float, float]:
-        """(decoded, analysed) per second since the last call."""
-        passed_s = max(now_s - self.at_s, 1e-6)
-        decoded = (self.decode.frames - self.frames_then) / passed_s
-        looked = (self.looks - self.looks_then) / passed_s
-        self.at_s, self.frames_then, self.looks_then = now_s, self.decode.frames, self.looks
-        return round(decoded, 2), round(looked, 2)
-
-
-@dataclass
-class Spent:
-    """What a stream has cost and suffered since the governor asked last."""
-
-    reading_s: float = 0.0
-    decoding_s: float = 0.0
-    looking_s: float = 0.0
-    """CPU seconds of its threads so far, and of the analyst for it."""
-    before_s: float = 0.0
-    missed: int = 0
-    behind_s: float = 0.0
-    awake_cost: float = _AWAKE_COST
-    """CPU seconds a second while awake, lately."""
-
-    def cpu_s(self) -> float:
-        """CPU seconds since the last call."""
-        spent_s = self.reading_s + self.decoding_s + self.looking_s
-        used_s, self.before_s = spent_s - self.before_s, spent_s
-        return max(0.0, used_s)
 
 
 class Reader(threading.Thread):

@@ -29,6 +29,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from edge.accounts import TaskStatus
 from edge.analysis import Analysis
 from edge.blackbox import Doing, Recorder, stream_name
 from edge.budget import CatchUp, Governor
@@ -48,7 +49,7 @@ from edge.pipe import (
     Shown,
     Stored,
 )
-from edge.reader import Look, Reader, TaskStatus
+from edge.reader import Look, Reader
 from edge.reconcile import Start, Stop, StreamKey, TaskWork, Update
 from edge.video.decode import Frame
 from edge.video.jpeg import JpegError, jpeg

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from edge.accounts import TaskStatus
 from edge.analysis import Analysis
 from edge.coverage import Coverage
 from edge.desk import Desk
 from edge.pipe import Settings
-from edge.reader import Look, Reader, TaskStatus
+from edge.reader import Look, Reader
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
 from edge.video.decode import Frame
