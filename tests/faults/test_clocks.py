@@ -38,6 +38,7 @@ def _times(house: House, worker: str) -> list[tuple[int, int, int, int, str]]:
         ("tomorrow", 0, DAY_MS),
         ("back", 0, -3_600_000),
     ],
+    ids=["1970", "tomorrow", "back"],  # processes that share the suite must name it alike
 )
 def test_a_wall_clock_that_is_wrong(
     house: House, name: str, at_start_ms: int, jump_ms: int
