@@ -68,6 +68,8 @@ class Analysis:
         self._schedule = _Schedule(self.fps)
         self._area = area_of(task)
         self._state = rules.START
+        self._told: tuple[float | None, str] = None, "FULL"
+        """Coverage and level of the last look."""
         self._min_score = task.spec.model.min_score
         self._tracker = self._new_tracker()
         self._looked_s: float | None = None
@@ -138,6 +140,7 @@ class Analysis:
     ) -> list[Event]:
         self._state, found = rules.step(self._program, self._state, tracks, frame.pts_s, frame.t_ms)
         covered = None if coverage is None else round(coverage, 3)
+        self._told = covered, level
         return [msgspec.structs.replace(each, coverage=covered, level=level) for each in found]
 
     def close(self, reason: str) -> list[Event]:
@@ -145,7 +148,11 @@ class Analysis:
 
         Objects are forgotten; looks may go on, and incidents get new numbers.
         """
-        events = rules.close(self._program, self._state, reason)
+        coverage, level = self._told
+        events = [
+            msgspec.structs.replace(each, coverage=coverage, level=level)
+            for each in rules.close(self._program, self._state, reason)
+        ]
         self._state = rules.State(self._state.incidents)
         self._tracker = self._new_tracker()
         self._looked_s = None

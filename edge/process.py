@@ -109,8 +109,11 @@ class Process:
             self._hand_over(None)
 
     def _hand_over(self, message: ToAgent | None) -> None:
-        with suppress(RuntimeError, CancelledError):  # the agent's loop has ended
-            asyncio.run_coroutine_threadsafe(self.inbox.put(message), self._loop).result()
+        putting = self.inbox.put(message)
+        try:
+            asyncio.run_coroutine_threadsafe(putting, self._loop).result()
+        except (RuntimeError, CancelledError):  # the agent's loop has ended
+            putting.close()
 
     # --- how it is ---
 

@@ -30,10 +30,7 @@ from edge.video import demand as demands
 from edge.video.decode import Anchor, Decoder, Frame
 from edge.video.inlet import Inlet
 from edge.video.source import Packet, SourceError, is_recording, packets
-from edge.vision.area import area_of, joined
-from edge.vision.motion import Motion
-from edge.watch import Seen, Watch
-from wire import specs
+from edge.watch import Seen, Watch, motion_of
 from wire.backoff import full_jitter
 from wire.events import Event
 from wire.messages import StreamHealth
@@ -100,7 +97,9 @@ class Reader(threading.Thread):
         self._recorder = recorder or Recorder(clock)
         self.slot = self._recorder.none
         self._demand = _demand(work.tasks)
-        self.watch = Watch(self._demand, _motion(work.tasks), self._may_catch_up)
+        self.watch = Watch(
+            self._demand, motion_of(each.task for each in work.tasks), self._may_catch_up
+        )
         self._allows = may_catch_up
         self._tell = tell
         self._waiting: deque[Callable[[Frame], None]] = deque(maxlen=_MAX_WAITING)
@@ -116,6 +115,7 @@ class Reader(threading.Thread):
         self._dark_since_s = dark_since_s
         self._stream_s = 0.0
         self._catching_up = False
+        self._why_full = ""
         self._accounted_s = 0.0
         self._fault_lock = threading.Lock()
         self._fault = Lost(
@@ -135,13 +135,15 @@ class Reader(threading.Thread):
 
     def watch_with(self, works: tuple[TaskWork, ...]) -> None:
         """From the next packet on, these tasks decide what is decoded and looked at."""
+        accepted = {name for name, status in self.tasks.items() if status.analysis}
+        works = tuple(work for work in works if work.name in accepted)
         analyses = tuple(s.analysis for s in self.tasks.values() if s.analysis)
         self.watch.analyses = analyses
         for analysis in analyses:
             analysis.slow_down(self.step.fps_factor)
         if works:
             self._demand = _demand(works)
-            self.watch.change(self._demand, _motion(works))
+            self.watch.change(self._demand, motion_of(work.task for work in works))
 
     def degrade(self, step: Step) -> None:
         """How far it may go from now on."""
@@ -241,9 +243,12 @@ class Reader(threading.Thread):
             yield packet
             self.slot.leave()
             self.spent.decoding_s = time.thread_time()
-            if self.rates.decode.frames != frames:
+            if self.rates.decode.frames != frames or not self.watch.analyses:
                 frames = self.rates.decode.frames
                 self._pictured()
+            if self.watch.given_up_s > self._accounted_s:
+                self._unseen(self.watch.given_up_s - self._accounted_s)
+                self._accounted_s = self.watch.given_up_s
             if inlet.dropped_s > dropped_s:
                 self._unseen(inlet.dropped_s - dropped_s)
                 dropped_s, self._catching_up = inlet.dropped_s, False
@@ -270,13 +275,12 @@ class Reader(threading.Thread):
     def _hand_over(self, seen: Seen, inlet: Inlet) -> None:
         while not seen.due and self._waiting:
             self._desk.errand(partial(self._waiting.popleft(), seen.frame))
-        if self._accounted_s < self.watch.given_up_s:
-            self._unseen(self.watch.given_up_s - self._accounted_s)
-            self._accounted_s = self.watch.given_up_s
-        for status in self._statuses(seen):
-            if seen.quiet or seen.check:
-                status.coverage.carried(seen.since_s)
-            elif self.watch.keys_only:
+        if seen.quiet or seen.check:  # nothing changed for any of them, whoever is due
+            for status in list(self.tasks.values()):
+                if status.analysis is not None:
+                    status.coverage.carried(seen.since_s)
+        for status in () if seen.quiet or seen.check else self._statuses(seen):
+            if seen.level == "KEY":
                 status.coverage.unseen(max(0.0, seen.since_s - 1 / status.work.task.spec.fps))
             elif self.step.fps_factor < 1:
                 status.coverage.missed(round(1 / self.step.fps_factor) - 1)
@@ -285,7 +289,9 @@ class Reader(threading.Thread):
         self._catching_up = seen.late or (self._catching_up and inlet.behind_s > _LATE_S)
         look = Look(self, seen, inlet.arrived.now_s)
         missed = self._desk.put(self.key, look, patient=self._catching_up)
-        if missed is not None and not missed.seen.quiet:
+        if missed is not None and missed.seen.check:
+            self.watch.check_again()
+        elif missed is not None and not missed.seen.quiet:
             self.spent.missed += len(missed.seen.due)
             for status in self._statuses(missed.seen):
                 status.coverage.missed()
@@ -347,7 +353,7 @@ class Reader(threading.Thread):
         """For the governor: since its last call."""
         cpu_s, missed = self.spent.cpu_s(), self.spent.missed
         self.spent.missed = 0
-        awake = self.watch.awake and self.state == "running"
+        awake = self.watch.awake and self.state == "running" and bool(self.watch.analyses)
         if awake:
             self.spent.awake_cost += 0.2 * (max(cpu_s, 0.02) - self.spent.awake_cost)
         return StreamLoad(
@@ -374,6 +380,7 @@ class Reader(threading.Thread):
         if self.state in ("opening", "lost"):
             self._account_for_darkness(now_s)
             self._look_for_darkness(now_s)
+        self._tell_why()
         decoded, analysed = self.rates.since(now_s)
         coverages = {
             name: status.coverage
@@ -385,27 +392,24 @@ class Reader(threading.Thread):
             stream=self.key.stream,
             state=self.state,
             level=self.watch.level if self.state == "running" else "OFF",
-            step=self.step.name,
+            step=self.step.name if self.state == "running" else "",
             decoded_fps=decoded,
             analysed_fps=analysed,
-            wanted_fps=self._demand.fps,
+            wanted_fps=self._demand.fps if self.watch.analyses else 0.0,
             coverage=ratio_of(coverages.values()),
             tasks=below({name: coverage.ratio() for name, coverage in coverages.items()}),
             error=self.error,
         )
 
+    def _tell_why(self) -> None:
+        """Once: why a stream is decoded whole while nothing changes."""
+        why = "" if self.watch.awake or self.watch.level != "FULL" else self.watch.why
+        if why and why != self._why_full:
+            self._why_full = why
+            name = f"{self.key.camera}/{self.key.stream}"
+            log.info("stream %s is decoded whole though nothing changes: %s", name, why)
+
 
 def _demand(works: Iterable[TaskWork]) -> demands.Demand:
     """What the tasks of a stream need together. Raises ValueError if there is none."""
     return demands.joined(demands.of_task(work.task) for work in works)
-
-
-def _motion(works: Iterable[TaskWork]) -> Motion:
-    """What may wake a stream: anything that matters to any of its tasks and is masked by none.
-
-    Where several tasks watch, only masks that all of them have hold: none may blind another.
-    """
-    tasks: list[specs.Task] = [work.task for work in works]
-    masks = [set(task.spec.masks.values()) for task in tasks]
-    shared = set.intersection(*masks) if masks else set()
-    return Motion(masks=sorted(shared), areas=joined(area_of(task) for task in tasks))

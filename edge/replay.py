@@ -30,8 +30,7 @@ from edge.video.errors import SourceError
 from edge.video.source import Packet, packets
 from edge.vision.detect import Detector
 from edge.vision.manifest import Manifest, MissingModelError, ModelError, at, find
-from edge.vision.motion import Motion
-from edge.watch import Seen, Watch
+from edge.watch import Seen, Watch, motion_of
 from wire import specs, text
 from wire.events import Event, encode_event
 
@@ -126,8 +125,7 @@ def _watch(task: specs.Task, analysis: Analysis, decode: Decode) -> Watch:
     if decode != "task":
         spec = task.spec.model_copy(update={"decode": decode})
         task = task.model_copy(update={"spec": spec})
-    motion = Motion(masks=tuple(task.spec.masks.values()))
-    watch = Watch(demands.of_task(task), motion)
+    watch = Watch(demands.of_task(task), motion_of((task,)))
     watch.analyses = (analysis,)
     return watch
 
@@ -138,14 +136,14 @@ def _looked(
     """What a picture brings."""
     if seen.quiet:
         summary.frames_carried += 1
-        return analysis.carry(seen.frame)
+        return analysis.carry(seen.frame, level=seen.level)
     detections = detector.detect_frame(seen.frame)
     summary.frames_analysed += 1
     differs = seen.check and analysis.differs(detections)
     if seen.check and not differs:
-        events = analysis.carry(seen.frame)
+        events = analysis.carry(seen.frame, level=seen.level)
     else:
-        events = analysis.look(seen.frame, detections)
+        events = analysis.look(seen.frame, detections, level=seen.level)
     watch.looked(detections.boxes, seen.frame.pts_s, restless=analysis.restless, differs=differs)
     return events
 

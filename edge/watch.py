@@ -35,7 +35,9 @@ from edge.video.gops import Gops
 from edge.video.ring import Ring
 from edge.video.sizes import Sizes
 from edge.video.source import Packet
+from edge.vision.area import area_of, joined
 from edge.vision.motion import Motion
+from wire import specs
 
 HOLD_S = 2.0
 """Nothing has moved for so long: then what is there is known, and need not be looked at again."""
@@ -44,6 +46,8 @@ WARM_UP_S = 4.0
 CHECK_S = 30.0
 """An idle stream is inferred this often nevertheless: something may have crept in unnoticed."""
 OVERDUE_S = 0.1
+LARGE_GOPS = 8
+"""If one of so many GOPs was too large for the ring, none can be counted on."""
 
 Boxes = npt.NDArray[np.float32]
 _NOWHERE = np.empty((0, 4), np.float32)
@@ -75,10 +79,22 @@ class Seen:
     """How much of the stream is decoded: KEY or FULL."""
 
 
+def motion_of(tasks: Iterable[specs.Task]) -> Motion:
+    """What may wake a stream: what matters to any of its tasks, and is masked by all of them.
+
+    So no task's mask blinds another.
+    """
+    watching = list(tasks)
+    masks = [set(task.spec.masks.values()) for task in watching]
+    shared = set.intersection(*masks) if masks else set()
+    return Motion(masks=sorted(shared), areas=joined(area_of(task) for task in watching))
+
+
 class Watch:
-    """One stream at work. For one thread, but for `looked` and `ask`.
+    """One stream at work. `pictures` is for one thread; what others tell may come from any.
 
     `may_catch_up(seconds)` is asked whether so much of the stream may be decoded after the fact.
+    Without `analyses` nothing is decoded, unless somebody asks.
     """
 
     def __init__(
@@ -95,7 +111,7 @@ class Watch:
         self.caught_up_s = 0.0
         """Stream time that was decoded after the fact."""
         self.given_up_s = 0.0
-        """Stream time that was left out and could not be decoded any more."""
+        """Stream time that was left out for good."""
         self.idle_s = 0.0
         self.analyses: tuple[Due, ...] = ()
         self._demand = demand
@@ -116,6 +132,15 @@ class Watch:
         self._key_s = 0.0
         self._before_s = 0.0
         self._in_turn = False
+        """Whether the decoder has all packets of this GOP up to now."""
+        self._to_the_end = False
+        """Of this GOP so much was decoded that the rest is too: it would be decoded again."""
+        self._waits = False
+        """What was left out stays so: the next key packet is a new beginning."""
+        self._accounted_s = 0.0
+        """Stream time up to which `given_up_s` tells what was not seen."""
+        self._shed = 0
+        self._large_gops: deque[bool] = deque([False], maxlen=LARGE_GOPS)
         self._restarted = False
         self._plan = demands.idle(demand, self._gops.traits)
 
@@ -135,6 +160,10 @@ class Watch:
         """
         self._results.append((boxes, pts_s, restless, differs))
 
+    def check_again(self) -> None:
+        """A check was not made. From any thread."""
+        self._checked_s = -CHECK_S
+
     def ask(self) -> None:
         """Somebody wants the next picture, now. From any thread."""
         self._asked = True
@@ -142,9 +171,16 @@ class Watch:
     @property
     def level(self) -> str:
         """How much of the stream is decoded just now: KEY or FULL."""
-        if self.awake:
-            return "KEY" if self.keys_only else "FULL"
-        return self._plan.level
+        if not self.analyses:
+            return "OFF"
+        if self.keys_only and self._gops.traits.keys_alone:
+            return "KEY"
+        return "FULL" if self.awake else self._plan.level
+
+    @property
+    def why(self) -> str:
+        """Why it is decoded as it is while nothing changes."""
+        return self._plan.why
 
     @property
     def traits(self) -> Traits:
@@ -173,8 +209,13 @@ class Watch:
             self._ring.add(packet)
             self._take_in_results(packet.pts_s)
             if packet.is_key:
-                self._key_s = packet.pts_s
-            if self.keys_only and self._gops.traits.keys_alone:
+                self._begin_gop(packet.pts_s)
+            if not self.analyses and not self._asked:
+                self._in_turn, self._last_s = False, packet.pts_s
+            elif self._waits:
+                self._give_up(packet.pts_s)
+                continue
+            elif self.keys_only and self._gops.traits.keys_alone:
                 yield from self._only_key(packet)
             else:
                 yield from self._awake(packet) if self.awake else self._idle(packet)
@@ -182,9 +223,25 @@ class Watch:
                 self._asked, frame, self._newest = False, self._newest, None
                 yield Seen(frame, ())
 
+    def _begin_gop(self, pts_s: float) -> None:
+        """A key packet has come."""
+        self._key_s = pts_s
+        self._to_the_end = False
+        self._large_gops.append(self._ring.shed > self._shed)
+        self._shed = self._ring.shed
+        if self._waits:
+            self._give_up(pts_s)
+        self._waits = False
+
+    def _give_up(self, until_s: float) -> None:
+        """What was not seen up to that time never will be."""
+        self.given_up_s += max(0.0, until_s - max(self._last_s, self._accounted_s))
+        self._accounted_s = until_s
+
     def _start_over(self) -> None:
         """Another connection: nothing is known of what was missed, so look at it all."""
-        self._ring = Ring()
+        self._ring, self._shed = Ring(), 0
+        self._waits = self._to_the_end = False
         self._gops = self._gops.again()
         self._in_turn = True
         self._began_s = None
@@ -192,10 +249,10 @@ class Watch:
 
     def _end_of_pass(self, packet: Packet) -> Iterator[Seen]:
         """A recording has ended, and may begin again with another decoder."""
-        if not self._in_turn and not self.keys_only:
+        if self.analyses and not (self._in_turn or self._waits or self.keys_only):
             yield from self._catch_up(packet.pts_s)
         yield from self._through(packet)
-        self._in_turn = self.awake
+        self._in_turn, self._to_the_end = self.awake, False
         self._ring.clear()
 
     def _take_in_results(self, now_s: float) -> None:
@@ -241,7 +298,7 @@ class Watch:
         self._checked_s = now_s
 
     def _planned(self) -> Idle:
-        if self._ring.shed:
+        if any(self._large_gops) or self._ring.shed > self._shed:
             return Idle("FULL", 0.0, 0.0, "its GOPs are too large to be kept")
         return demands.idle(self._demand, self._gops.traits)
 
@@ -253,10 +310,11 @@ class Watch:
         """Of an idle stream: what the plan asks for."""
         if packet.is_key:
             self._plan = self._planned()
-        full = self._plan.level == "FULL"
+        full = self._plan.level == "FULL" or self._to_the_end
         promised_s = max(self._demand.min_visit_s, self._plan.key_every_s) + OVERDUE_S
         overdue = packet.pts_s - self._last_s > promised_s and not packet.is_key
         if not self._in_turn and (full or overdue or self._asked):
+            self._to_the_end = overdue or self._asked
             yield from self._catch_up(packet.pts_s)
         elif not self._in_turn and self._suggested(packet.pts_s):
             yield from self._peek(packet.pts_s)
@@ -334,15 +392,20 @@ class Watch:
 
     def _catch_up(self, now_s: float) -> Iterator[Seen]:
         """Decode what was left out since the last picture, and go on from there in turn."""
-        left_out_s = now_s - self._last_s
-        packets = self._ring.since(self._last_s)
-        if packets is None or not self._may_catch_up(left_out_s):
-            self.given_up_s += left_out_s
-            packets = self._ring.since(now_s)
+        self._restarted = True
+        after_s = self._last_s
+        packets = self._ring.since(after_s)
+        if packets is not None and self._may_catch_up(now_s - packets[0].pts_s):
+            self.caught_up_s += now_s - after_s
+        elif now_s == self._key_s:
+            self._give_up(now_s)
+            packets, after_s = self._ring.since(now_s), now_s - OVERDUE_S / 20
         else:
-            self.caught_up_s += left_out_s
-        self._decoder.again(self._last_s)
-        self._in_turn = self._restarted = True
+            self._waits, self._in_turn = True, False
+            self._give_up(now_s)
+            return
+        self._decoder.again(after_s)
+        self._in_turn = True
         for packet in packets or ():
             yield from self._through(packet, late=True)
         self._restarted = True
@@ -386,12 +449,13 @@ class Watch:
 
     def _seen(self, frame: Frame, due: tuple[Due, ...], late: bool) -> Seen:
         quiet = not self.awake
-        since_s = max(0.0, frame.pts_s - self._last_s) if self._last_s >= 0 else 0.0
+        seen_s = max(self._last_s, self._accounted_s)
+        since_s = max(0.0, frame.pts_s - seen_s) if seen_s >= 0 else 0.0
         if quiet:
             self.idle_s += since_s
         self._last_s = frame.pts_s
         self._ring.forget_before(frame.pts_s)
         check = quiet and frame.pts_s - self._checked_s >= CHECK_S
-        if check:
-            self._checked_s = frame.pts_s
+        if check:  # it is for all, whoever is due
+            self._checked_s, due = frame.pts_s, self.analyses
         return Seen(frame, due, quiet and not check, check, since_s, late, self.level)

@@ -120,6 +120,45 @@ def test_a_gop_that_turns_out_longer_is_decoded_after_all(tmp_path: Path) -> Non
     both.write_bytes(short.read_bytes() + rest.read_bytes())
     run = Run(both)
     assert run.between(19.0, 22.0) == due(19.0, 22.0)
+    assert run.stats.frames <= 1.1 * run.stats.packets
+
+
+def test_amid_a_gop_what_may_not_be_caught_up_waits_for_the_next(tmp_path: Path) -> None:
+    """I10: without leave nothing more is decoded; all of that time counts as not seen, once."""
+    short = clips.write(tmp_path / "a.h264", scene([], 14), fps=FPS, g="20")
+    rest = clips.write(tmp_path / "b.h264", scene([], 12), fps=FPS, g="60")
+    both = tmp_path / "both.h264"
+    both.write_bytes(short.read_bytes() + rest.read_bytes())
+    stats = DecodeStats()
+    watch = Watch(
+        replace(demands.of_task(task()), min_visit_s=2.0), Motion(), lambda seconds: False
+    )
+    watch.analyses = (analysis(task()),)
+    stream = specs.Stream(url=both.as_uri(), pace="fast")
+    decoder = Decoder(starting_at(0), stats)
+    seen = list(watch.pictures(packets(stream), decoder))
+    carried_s = sum(each.since_s for each in seen if each.quiet)
+    awake_s = max(each.frame.pts_s for each in seen if not each.quiet)
+    assert stats.frames < 0.5 * stats.packets
+    assert 8 <= watch.given_up_s <= 12
+    assert carried_s + watch.given_up_s == pytest.approx(watch.now_s - awake_s, abs=0.5)
+
+
+def test_a_stream_that_no_task_watches_is_off(tmp_path: Path) -> None:
+    """A task that was rejected costs no decoding."""
+    path = clips.write(tmp_path / "a.mp4", scene([], 4), fps=FPS, g="20")
+    stats = DecodeStats()
+    watch = Watch(demands.of_task(task()), Motion())
+    stream = specs.Stream(url=path.as_uri(), pace="fast")
+    assert list(watch.pictures(packets(stream), Decoder(starting_at(0), stats))) == []
+    assert (stats.frames, watch.level) == (0, "OFF")
+
+
+def test_a_task_that_looks_seldom_is_checked_too(tmp_path: Path) -> None:
+    """A check is for every task, whether a look of its own is due or not."""
+    path = clips.write(tmp_path / "a.mp4", scene([], CHECK_S + 14), fps=FPS, g="20")
+    run = Run(path, fps=0.1)
+    assert [len(seen.due) for seen in run.seen if seen.check] == [1]
 
 
 def test_intra_refresh_is_decoded_whole_and_not_inferred_while_quiet(tmp_path: Path) -> None:
