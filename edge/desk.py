@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from edge.reconcile import StreamKey
 
-PATIENCE_S = 10.0
+PATIENCE_S = 4.0
 """A late picture waits no longer for the one before it: then the analyst does not keep up."""
 
 LookT = TypeVar("LookT")

@@ -50,6 +50,8 @@ _BLIND_AFTER_S = 15.0
 _ENDS_WITHIN_S = 25.0
 """Opening and reading have deadlines; a thread that keeps none of them is left behind."""
 _LATE_S = 0.5
+_GIVES_UP_S = 4.0
+"""Who catches up and is later than this waits for the analyst no more: live work goes first."""
 SUSPEND_AFTER_S = 5.0
 """Without a picture for so long, what was open ends as interrupted."""
 
@@ -288,7 +290,9 @@ class Reader(threading.Thread):
             return
         self._catching_up = seen.late or (self._catching_up and inlet.behind_s > _LATE_S)
         look = Look(self, seen, inlet.arrived.now_s)
-        missed = self._desk.put(self.key, look, patient=self._catching_up)
+        patient = self._catching_up and inlet.behind_s < _GIVES_UP_S
+        missed = self._desk.put(self.key, look, patient=patient)
+        self._pictured_s = self._clock.monotonic_s()  # it may have waited long, and is not blind
         if missed is not None and missed.seen.check:
             self.watch.check_again()
         elif missed is not None and not missed.seen.quiet:

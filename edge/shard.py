@@ -324,6 +324,8 @@ class Shard:
             log.error("task %s: %s", names, failure, exc_info=error)
         for status in statuses:
             status.failure = failure
+        # Nothing that was seen could be carried: stay awake, and try again.
+        look.reader.watch.looked(np.empty((0, 4), np.float32), 0.0, restless=True)
 
     def _tell(self, reader: Reader, events: Iterable[Event]) -> None:
         """Add what the process knows of the circumstances, and hand over."""

@@ -18,6 +18,9 @@ ring, and looked at in its order; so being idle shifts no time. The table of it:
     idle  --a key frame gives no picture---------> awake, from the picture before it
     idle  --packets are suddenly large-----------> idle, and a picture amid the GOP is looked at
     idle  --a check finds other objects----------> awake
+
+It rests only when the model has seen the picture as it is: where looks fail or are late, it stays
+awake, and its coverage tells.
 """
 
 from collections import deque
@@ -126,6 +129,7 @@ class Watch:
         """For whoever asked; not kept otherwise, since a picture takes megabytes."""
         self._began_s: float | None = None
         self._moved_s = 0.0
+        self._looked_s = -1.0
         self._last_s = -1.0
         self._motion_s = -1.0
         self._checked_s = 0.0
@@ -260,6 +264,7 @@ class Watch:
             boxes, pts_s, restless, differs = self._results.popleft()
             if pts_s:
                 self._motion.explained(boxes, pts_s)
+                self._looked_s = max(self._looked_s, pts_s)
             if restless or differs:
                 self._moved_s = max(self._moved_s, now_s)
                 self.awake = True
@@ -277,10 +282,12 @@ class Watch:
             yield from self._rest(packet.pts_s)
 
     def _may_rest(self, now_s: float) -> bool:
+        """Whether nothing moves any more, and the model has seen the picture as it is now."""
         began_s = now_s if self._began_s is None else self._began_s
         return (
             not self._demand.full
             and self._gops.settled
+            and self._looked_s > self._moved_s
             and now_s - self._moved_s > HOLD_S
             and now_s - began_s > WARM_UP_S
         )
@@ -369,6 +376,10 @@ class Watch:
 
     def _only_key(self, packet: Packet) -> Iterator[Seen]:
         self._in_turn = False
+        if not self.awake:  # longer than promised without a picture: that was not seen
+            unseen_until_s = packet.pts_s - self._demand.min_visit_s - OVERDUE_S
+            if unseen_until_s > max(self._last_s, self._accounted_s):
+                self._give_up(unseen_until_s)
         if packet.is_key and not (self._gops.intra_only and not self._expected(packet)):
             frame = self._decoder.alone(packet)
             if frame is not None:

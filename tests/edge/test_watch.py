@@ -37,6 +37,14 @@ def scene(visits: Iterable[tuple[float, float]], seconds: float) -> Iterator[cli
         yield picture
 
 
+def looked_at(watch: Watch, source: Iterable[Packet], decoder: Decoder) -> Iterator[Seen]:
+    """The pictures of a stream, with a model that looks at each it is shown and sees nothing."""
+    for seen in watch.pictures(source, decoder):
+        yield seen
+        if not seen.quiet and seen.due:
+            watch.looked(np.empty((0, 4), np.float32), seen.frame.pts_s, restless=False)
+
+
 class Run:
     """A recording that was watched: what was seen, and what it cost."""
 
@@ -46,11 +54,9 @@ class Run:
         self.watch = Watch(replace(demand, **changed), Motion())
         self.analysis: Analysis = analysis(task(fps=fps))
         self.watch.analyses = (self.analysis,)
-        self.seen: list[Seen] = []
         stream = specs.Stream(url=path.as_uri(), pace="fast")
         decoder = Decoder(starting_at(0), self.stats)
-        for seen in self.watch.pictures(packets(stream), decoder):
-            self.seen.append(seen)
+        self.seen = list(looked_at(self.watch, packets(stream), decoder))
 
     @property
     def inferred(self) -> list[float]:
@@ -136,7 +142,7 @@ def test_amid_a_gop_what_may_not_be_caught_up_waits_for_the_next(tmp_path: Path)
     watch.analyses = (analysis(task()),)
     stream = specs.Stream(url=both.as_uri(), pace="fast")
     decoder = Decoder(starting_at(0), stats)
-    seen = list(watch.pictures(packets(stream), decoder))
+    seen = list(looked_at(watch, packets(stream), decoder))
     carried_s = sum(each.since_s for each in seen if each.quiet)
     awake_s = max(each.frame.pts_s for each in seen if not each.quiet)
     assert stats.frames < 0.5 * stats.packets
@@ -150,7 +156,7 @@ def test_a_stream_that_no_task_watches_is_off(tmp_path: Path) -> None:
     stats = DecodeStats()
     watch = Watch(demands.of_task(task()), Motion())
     stream = specs.Stream(url=path.as_uri(), pace="fast")
-    assert list(watch.pictures(packets(stream), Decoder(starting_at(0), stats))) == []
+    assert list(looked_at(watch, packets(stream), Decoder(starting_at(0), stats))) == []
     assert (stats.frames, watch.level) == (0, "OFF")
 
 
@@ -208,7 +214,7 @@ def test_a_check_that_finds_others_wakes_the_stream(tmp_path: Path) -> None:
     watch = Watch(replace(demands.of_task(task()), min_visit_s=2.0), Motion())
     watch.analyses = (analysis(task()),)
     woken = 0
-    for seen in watch.pictures(packets(stream), Decoder(starting_at(0), DecodeStats())):
+    for seen in looked_at(watch, packets(stream), Decoder(starting_at(0), DecodeStats())):
         if seen.quiet and not woken:
             watch.looked(np.empty((0, 4), np.float32), 0.0, restless=False, differs=True)
             woken = 1
@@ -228,7 +234,7 @@ def test_catching_up_that_is_refused_is_told(tmp_path: Path) -> None:
     watch.analyses = (analysis(task()),)
     stream = specs.Stream(url=path.as_uri(), pace="fast")
     decoder = Decoder(starting_at(0), DecodeStats())
-    seen = [s.frame.pts_s for s in watch.pictures(packets(stream), decoder) if not s.quiet]
+    seen = [s.frame.pts_s for s in looked_at(watch, packets(stream), decoder) if not s.quiet]
     assert 1.5 <= watch.given_up_s <= 2.5
     assert [pts_s for pts_s in seen if QUIET_S + 0.4 < pts_s < QUIET_S + 1.9] == []
     assert len([pts_s for pts_s in seen if QUIET_S + 2 <= pts_s < QUIET_S + 6]) == 20
@@ -241,7 +247,7 @@ def test_under_a_short_budget_key_frames_are_looked_at_and_nothing_else(tmp_path
     watch.analyses = (analysis(task()),)
     stream = specs.Stream(url=path.as_uri(), pace="fast")
     seen = []
-    for each in watch.pictures(packets(stream), Decoder(starting_at(0), DecodeStats())):
+    for each in looked_at(watch, packets(stream), Decoder(starting_at(0), DecodeStats())):
         seen.append(each.frame.pts_s)
         watch.keys_only = each.frame.pts_s >= 8
     assert [pts_s for pts_s in seen if pts_s > 10] == pytest.approx([12, 14, 16, 18, 20, 22])
@@ -262,5 +268,15 @@ def test_whoever_asks_gets_a_picture_of_an_idle_stream(tmp_path: Path) -> None:
             yield packet
 
     decoder = Decoder(starting_at(0), DecodeStats())
-    shown = [s.frame.pts_s for s in watch.pictures(asking(), decoder) if not s.due]
+    shown = [s.frame.pts_s for s in looked_at(watch, asking(), decoder) if not s.due]
     assert shown == pytest.approx([15.3])
+
+
+def test_who_was_not_looked_at_stays_awake(tmp_path: Path) -> None:
+    """I10: where no look is made, nothing can be carried."""
+    path = clips.write(tmp_path / "a.mp4", scene([], 16), fps=FPS, g="20")
+    watch = Watch(replace(demands.of_task(task()), min_visit_s=2.0), Motion())
+    watch.analyses = (analysis(task()),)
+    stream = specs.Stream(url=path.as_uri(), pace="fast")
+    decoder = Decoder(starting_at(0), DecodeStats())
+    assert not any(seen.quiet for seen in watch.pictures(packets(stream), decoder))

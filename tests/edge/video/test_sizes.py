@@ -15,6 +15,7 @@ from edge.video.source import packets
 from edge.vision.motion import Motion
 from edge.watch import Watch
 from tests.edge.test_analysis import analysis, task
+from tests.edge.test_watch import looked_at
 from tests.parts import clips
 from wire import specs
 
@@ -173,7 +174,7 @@ def woken(path: Path) -> tuple[list[float], list[float]]:
     watch.analyses = (analysis(task(fps=5.0)),)
     stream = specs.Stream(url=path.as_uri(), pace="fast")
     woke, inferred, before = [], [], True
-    for seen in watch.pictures(packets(stream), Decoder(starting_at(0), DecodeStats())):
+    for seen in looked_at(watch, packets(stream), Decoder(starting_at(0), DecodeStats())):
         if watch.awake and not before:
             woke.append(watch.now_s)
         before = watch.awake
