@@ -4,6 +4,8 @@ Here: the error and FFmpeg's codes in plain words. Not here: when something coun
 (source.py, arrivals.py).
 """
 
+import errno
+
 import av.error
 
 from wire import specs
@@ -61,5 +63,8 @@ def failed(doing: str, stream: specs.Stream, error: BaseException, timeout_s: fl
     for kind, what, remedy in _MEANINGS:
         if isinstance(error, kind):
             return SourceError(f"{at}: {what}; {remedy}")
+    if getattr(error, "errno", None) == errno.EIO:
+        broke = "the other side broke the connection off, or the network did"
+        return SourceError(f"{at}: {broke}; look whether the camera restarted")
     said = getattr(error, "strerror", None) or type(error).__name__
     return SourceError(f"{at}: {said}; look at the camera, its address and the network")
