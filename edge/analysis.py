@@ -187,7 +187,8 @@ class _Schedule:
     def fps(self, fps: float) -> None:
         if fps != self._fps:
             self._fps = fps
-            self._first_s, self._turn = self._previous_s, 0
+            if math.isfinite(self._previous_s):
+                self._first_s, self._turn = self._previous_s, 0
 
     def due(self, pts_s: float, follows: bool) -> bool:
         """Whether the frame of this time is the one for its turn; time that falls starts anew."""
@@ -205,10 +206,12 @@ class _Schedule:
 
     def turn(self, pts_s: float, follows: bool) -> int | None:
         """The turn that a frame of this time is for, if it has not come yet."""
+        if pts_s < self._previous_s:
+            return 0
         # The next frame is as far away as the last one: half of that tells which is nearer.
         interval_s = min(pts_s - self._previous_s, 1 / self._fps) if follows else self._interval_s
         turn = math.floor((pts_s - self._first_s + interval_s / 2) * self._fps + 1e-6)
-        return turn if turn > self._turn or pts_s < self._previous_s else None
+        return turn if turn > self._turn else None
 
 
 def _named(spec: specs.TaskSpec) -> set[str]:

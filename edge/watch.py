@@ -23,6 +23,7 @@ It rests only when the model has seen the picture as it is: where looks fail or 
 awake, and its coverage tells.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ WARM_UP_S = 4.0
 CHECK_S = 30.0
 """An idle stream is inferred this often nevertheless: something may have crept in unnoticed."""
 OVERDUE_S = 0.1
+LONGEST_WAIT_S = 10.0
+"""If no key packet comes for so long, the GOP is decoded from the last one, whatever that costs."""
 LARGE_GOPS = 8
 """If one of so many GOPs was too large for the ring, none can be counted on."""
 
@@ -134,18 +137,21 @@ class Watch:
         self._motion_s = -1.0
         self._checked_s = 0.0
         self._key_s = 0.0
-        self._before_s = 0.0
         self._in_turn = False
         """Whether the decoder has all packets of this GOP up to now."""
         self._to_the_end = False
         """Of this GOP so much was decoded that the rest is too: it would be decoded again."""
         self._waits = False
         """What was left out stays so: the next key packet is a new beginning."""
+        self._waits_since_s = math.inf
         self._accounted_s = 0.0
         """Stream time up to which `given_up_s` tells what was not seen."""
         self._shed = 0
         self._large_gops: deque[bool] = deque([False], maxlen=LARGE_GOPS)
         self._restarted = False
+        self._catch_ups = 0
+        self._passed_over = False
+        """The last key packet was not wanted, and not decoded."""
         self._plan = demands.idle(demand, self._gops.traits)
 
     # --- what others tell ---
@@ -207,18 +213,20 @@ class Watch:
             if packet.data is None:
                 yield from self._end_of_pass(packet)
                 continue
-            self._before_s, self.now_s = self.now_s, max(self.now_s, packet.pts_s)
+            self.now_s = max(self.now_s, packet.pts_s)
             self._gops.note(packet)
             self._sizes.note(packet.size_bytes, packet.is_key, packet.pts_s)
             self._ring.add(packet)
             self._take_in_results(packet.pts_s)
             if packet.is_key:
-                self._begin_gop(packet.pts_s)
+                self._begin_gop(packet)
             if not self.analyses and not self._asked:
                 self._in_turn, self._last_s = False, packet.pts_s
-            elif self._waits:
+            elif self._waits and packet.pts_s - self._waits_since_s <= LONGEST_WAIT_S:
                 self._give_up(packet.pts_s)
                 continue
+            elif self._waits:
+                yield from self._catch_up(packet.pts_s)
             elif self.keys_only and self._gops.traits.keys_alone:
                 yield from self._only_key(packet)
             else:
@@ -227,15 +235,17 @@ class Watch:
                 self._asked, frame, self._newest = False, self._newest, None
                 yield Seen(frame, ())
 
-    def _begin_gop(self, pts_s: float) -> None:
+    def _begin_gop(self, packet: Packet) -> None:
         """A key packet has come."""
-        self._key_s = pts_s
+        if self._gops.wants_trial and self.analyses:
+            self._gops.tried(self._decoder.stands_alone(packet))
+        self._key_s = pts_s = packet.pts_s
         self._to_the_end = False
         self._large_gops.append(self._ring.shed > self._shed)
         self._shed = self._ring.shed
         if self._waits:
             self._give_up(pts_s)
-        self._waits = False
+        self._waits, self._waits_since_s = False, math.inf
 
     def _give_up(self, until_s: float) -> None:
         """What was not seen up to that time never will be."""
@@ -245,7 +255,8 @@ class Watch:
     def _start_over(self) -> None:
         """Another connection: nothing is known of what was missed, so look at it all."""
         self._ring, self._shed = Ring(), 0
-        self._waits = self._to_the_end = False
+        self._waits = self._to_the_end = self._passed_over = False
+        self._waits_since_s = math.inf
         self._gops = self._gops.again()
         self._in_turn = True
         self._began_s = None
@@ -257,6 +268,8 @@ class Watch:
             yield from self._catch_up(packet.pts_s)
         yield from self._through(packet)
         self._in_turn, self._to_the_end = self.awake, False
+        # If packets were left out before it, whoever did so counts them.
+        self._accounted_s = max(self._accounted_s, packet.pts_s)
         self._ring.clear()
 
     def _take_in_results(self, now_s: float) -> None:
@@ -272,14 +285,12 @@ class Watch:
     def _awake(self, packet: Packet) -> Iterator[Seen]:
         if self._began_s is None:
             self._began_s = self._moved_s = packet.pts_s
-        if packet.is_key and self._gops.wants_trial:
-            self._gops.tried(self._decoder.stands_alone(packet))
         if self._in_turn:
             yield from self._through(packet)
         else:
             yield from self._catch_up(packet.pts_s)
         if self._may_rest(packet.pts_s):
-            yield from self._rest(packet.pts_s)
+            self._rest(packet.pts_s)
 
     def _may_rest(self, now_s: float) -> bool:
         """Whether nothing moves any more, and the model has seen the picture as it is now."""
@@ -287,20 +298,19 @@ class Watch:
         return (
             not self._demand.full
             and self._gops.settled
-            and self._looked_s > self._moved_s
+            and self._looked_s - self._moved_s > HOLD_S
             and now_s - self._moved_s > HOLD_S
             and now_s - began_s > WARM_UP_S
         )
 
-    def _rest(self, now_s: float) -> Iterator[Seen]:
+    def _rest(self, now_s: float) -> None:
         """From awake to idle."""
         self._plan = self._planned()
         if self._plan.level == "KEY":
-            for frame in self._decoder.drain():
-                yield from self._picture(frame, late=False)
+            # What the decoder still holds stays in the ring: amid a GOP, drained pictures come
+            # in another order, and some would be passed over for good.
+            self._decoder.leave_out()
             self._in_turn = False
-            if not self._may_rest(now_s):  # something moved in the last of them
-                return
         self.awake = False
         self._checked_s = now_s
 
@@ -354,14 +364,13 @@ class Watch:
         """Whether a packet is of the part of a GOP that the plan wants, its last frame included."""
         if packet.is_key:
             return self._plan.then_s > 0
-        return self._in_turn and self._before_s - self._key_s < self._plan.then_s
+        return self._in_turn and self._last_s - self._key_s < self._plan.then_s
 
     def _leave_out(self, packet: Packet) -> Iterator[Seen]:
         if self._in_turn:
             self._in_turn = False
-            for frame in self._decoder.drain():
-                yield from self._picture(frame, late=False)
-        if not packet.is_key or self.awake:
+            self._decoder.leave_out()
+        if not packet.is_key:
             return
         next_s = packet.pts_s + (self._gops.traits.gop_s or 0.0)
         if next_s - self._last_s <= self._plan.key_every_s + OVERDUE_S / 2:
@@ -385,11 +394,21 @@ class Watch:
             if frame is not None:
                 yield from self._picture(frame, late=False)
             if self.awake and self._may_rest(packet.pts_s):
-                yield from self._rest(packet.pts_s)
+                self._rest(packet.pts_s)
 
     def _through(self, packet: Packet, *, late: bool = False) -> Iterator[Seen]:
         """Decode a packet in its turn, if any of its pictures may be wanted."""
-        if self._gops.intra_only and packet.data is not None and not self._expected(packet):
+        if self._passed_over and packet.data is not None and not packet.is_key:
+            self._passed_over = False  # it was needed after all: this packet follows on it
+            yield from self._catch_up(packet.pts_s, granted=True)
+            return
+        self._passed_over = (
+            self._gops.intra_only
+            and packet.data is not None
+            and not self._demand.full
+            and not self._expected(packet)
+        )
+        if self._passed_over:
             self._decoder.leave_out()
             return
         self._restarted = False
@@ -401,24 +420,35 @@ class Watch:
     def _expected(self, packet: Packet) -> bool:
         return any(analysis.expects(packet.pts_s) for analysis in self.analyses)
 
-    def _catch_up(self, now_s: float) -> Iterator[Seen]:
-        """Decode what was left out since the last picture, and go on from there in turn."""
+    def _catch_up(self, now_s: float, *, granted: bool = False) -> Iterator[Seen]:
+        """Decode what was left out since the last picture, and go on from there in turn.
+
+        `granted`: whatever the budget says.
+        """
         self._restarted = True
         after_s = self._last_s
         packets = self._ring.since(after_s)
-        if packets is not None and self._may_catch_up(now_s - packets[0].pts_s):
+        granted = granted or now_s - self._waits_since_s > LONGEST_WAIT_S
+        if packets is not None and (granted or self._may_catch_up(now_s - packets[0].pts_s)):
             self.caught_up_s += now_s - after_s
         elif now_s == self._key_s:
             self._give_up(now_s)
             packets, after_s = self._ring.since(now_s), now_s - OVERDUE_S / 20
         else:
-            self._waits, self._in_turn = True, False
+            if not self._waits:
+                self._waits, self._waits_since_s = True, now_s
+            self._in_turn = False
             self._give_up(now_s)
             return
+        self._waits, self._waits_since_s = False, math.inf
         self._decoder.again(after_s)
         self._in_turn = True
+        self._catch_ups += 1
+        this = self._catch_ups
         for packet in packets or ():
             yield from self._through(packet, late=True)
+            if self._catch_ups != this:  # another one has come further already
+                break
         self._restarted = True
 
     # --- a picture's way ---
@@ -426,7 +456,7 @@ class Watch:
     def _picture(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
         if self._asked:
             self._newest = frame
-        if not self.awake and not frame.follows:
+        if not self.awake and not frame.follows and not late:
             yield from self._glance(frame, late=late)
         elif due := self._due(frame):
             yield from self._look(frame, due, late=late)

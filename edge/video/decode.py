@@ -39,7 +39,7 @@ LEAST_STEP_S = 0.001
 MAX_PIXELS = 36_000_000
 """Larger pictures are refused: a few of them would fill a shard's memory. 8K has 33 million."""
 LUMA_WIDTH = 240
-"""Cells across of the small grey picture that motion is looked for in."""
+"""Cells of the longer side of the small grey picture that motion is looked for in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,13 @@ class Frame:
         return image
 
     def luma(self) -> Image:
-        """Its brightness, small: height × `LUMA_WIDTH`, area averages of the decoder's Y plane.
+        """Its brightness, small: the longer side `LUMA_WIDTH`, area averages of the Y plane.
 
         Not shared, and to be called by one thread only.
         """
         width, height = self.size
-        small = (LUMA_WIDTH, max(1, round(height * LUMA_WIDTH / width)))
+        ratio = min(LUMA_WIDTH / width, LUMA_WIDTH / height)
+        small = (max(1, round(width * ratio)), max(1, round(height * ratio)))
         return self._scalers.scale(self.picture, small, "GRAY")[:, :, 0]
 
     def _converted(self, width: int, height: int, resize: Resize, pad: int, color: Color) -> Image:
@@ -264,6 +265,9 @@ class Decoder:
         trial = cast("VideoCodecContext", VideoCodecContext.create(of_stream.name, "r"))
         trial.extradata = of_stream.extradata
         trial.thread_count = 1
+        if of_stream.width and of_stream.height and of_stream.pix_fmt:
+            trial.width, trial.height = of_stream.width, of_stream.height
+            trial.pix_fmt = of_stream.pix_fmt
         try:
             pictures = trial.decode(packet.data) + trial.decode(None)
         except av.error.FFmpegError:

@@ -55,6 +55,8 @@ class Inlet:
         self._waiting: deque[tuple[Packet, Arrival]] = deque()
         self._bytes = 0
         self._needs_key = False
+        self._left_out_s = 0.0
+        """While a key packet is needed: up to where `dropped_s` counts."""
         self._closed = False
         self._failure: Exception | None = None
 
@@ -107,9 +109,13 @@ class Inlet:
             if self._closed:
                 return False
             self.end_s = max(self.end_s, packet.pts_s)
-            if self._needs_key and packet.data is not None and not packet.is_key:
-                return True
-            self._needs_key = False
+            if self._needs_key:
+                self.dropped_s += max(0.0, packet.pts_s - self._left_out_s)
+                self._left_out_s = packet.pts_s
+                if packet.data is not None and not packet.is_key:
+                    return True
+                self._waiting.append((Packet(None, packet.pts_s, False, 0), arrival))
+                self._needs_key = False
             self._waiting.append((packet, arrival))
             self._bytes += packet.size_bytes
             if not self._patient and self._is_full(packet):
@@ -130,8 +136,8 @@ class Inlet:
         start = keys[-1] if keys and keys[-1] > 0 else len(self._waiting)
         kept = list(self._waiting)[start:]
         self._needs_key = not kept
-        until_s = kept[0][0].pts_s if kept else newest.pts_s
+        until_s = self._left_out_s = kept[0][0].pts_s if kept else newest.pts_s
         self.dropped_s += max(0.0, until_s - begins_s)
         begins_again = Packet(None, until_s, False, 0)
-        self._waiting = deque([(begins_again, arrival), *kept])
+        self._waiting = deque([(begins_again, arrival), *kept] if kept else [])
         self._bytes = sum(packet.size_bytes for packet, _ in kept)

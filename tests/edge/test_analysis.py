@@ -94,6 +94,14 @@ def test_uneven_times_never_exceed_the_rate() -> None:
     assert len(looks) > 500
 
 
+def test_a_task_may_be_slowed_down_before_its_first_frame() -> None:
+    """A task that comes while the CPU is short is asked what it expects before it has seen any."""
+    made = analysis(task(5))
+    made.slow_down(0.5)
+    assert made.expects(3.0)
+    assert [n / 10 for n in range(20) if made.due(n / 10)] == [0.0, 0.4, 0.8, 1.2, 1.6]
+
+
 def test_a_new_connection_begins_anew() -> None:
     """Stream time that falls back to 0 is looked at from its first frame."""
     assert chosen([10.0, 10.1, 10.2, 0.0, 0.1, 0.2, 0.4], 5) == [10.0, 10.2, 0.0, 0.2, 0.4]

@@ -280,3 +280,56 @@ def test_who_was_not_looked_at_stays_awake(tmp_path: Path) -> None:
     stream = specs.Stream(url=path.as_uri(), pace="fast")
     decoder = Decoder(starting_at(0), DecodeStats())
     assert not any(seen.quiet for seen in watch.pictures(packets(stream), decoder))
+
+
+@pytest.mark.parametrize("bf", ["3", "7"])
+def test_a_begun_gop_with_b_frames_is_seen_without_a_hole(tmp_path: Path, bf: str) -> None:
+    """Pictures that are held back for their order are not passed over when a change shows."""
+    pictures = scene([(QUIET_S + 5.0, QUIET_S + 7.3)], QUIET_S + 14)
+    path = clips.write(tmp_path / "a.mp4", pictures, fps=FPS, g="20", bf=bf, b_strategy="0")
+    run = Run(path, min_visit_s=1.9)
+    assert run.between(QUIET_S + 5, QUIET_S + 7.2) == due(QUIET_S + 5, QUIET_S + 7.2)
+    times = [seen.frame.pts_s for seen in run.seen]
+    assert times == sorted(set(times))
+
+
+def test_whoever_asks_moves_no_time_of_a_stream_of_key_frames(tmp_path: Path) -> None:
+    """A picture that is asked for as something comes leaves all pictures where they are."""
+    pictures = scene([(QUIET_S + 5, QUIET_S + 8)], QUIET_S + 10)
+    path = clips.write(tmp_path / "a.avi", pictures, fps=FPS, codec="mjpeg", strict="unofficial")
+    watch = Watch(replace(demands.of_task(task()), min_visit_s=2.0), Motion())
+    watch.analyses = (analysis(task()),)
+    stats = DecodeStats()
+
+    def asking() -> Iterator[Packet]:
+        for packet in packets(specs.Stream(url=path.as_uri(), pace="fast")):
+            if round(packet.pts_s * FPS) == round((QUIET_S + 5.3) * FPS):
+                watch.ask()
+            yield packet
+
+    seen = [s for s in looked_at(watch, asking(), Decoder(starting_at(0), stats)) if s.due]
+    times = [each.frame.pts_s for each in seen]
+    assert times == sorted(set(times))
+    for each in seen:  # a picture's own stamp is the time that it was given
+        assert each.frame.picture.pts is not None
+        assert each.frame.pts_s == pytest.approx(each.frame.picture.pts / FPS, abs=0.001)
+
+
+def test_a_stream_that_changes_from_key_frames_to_gops_loses_nothing(tmp_path: Path) -> None:
+    """The key packet that was not wanted is decoded after all when others follow on it."""
+    intra = clips.write(tmp_path / "a.h264", scene([], 6.1), fps=FPS, g="1")
+    gops = clips.write(tmp_path / "b.h264", scene([(2, 6)], 10), fps=FPS, g="100")
+    both = tmp_path / "both.h264"
+    both.write_bytes(intra.read_bytes() + gops.read_bytes())
+    for full in (False, True):
+        run = Run(both, full=full)
+        seen = [seen.frame.pts_s for seen in run.seen]
+        assert np.diff([pts_s for pts_s in seen if pts_s > 5]).max() < 0.3
+
+
+def test_a_quiet_camera_with_a_long_gop_is_learned_while_idle(tmp_path: Path) -> None:
+    """It rests before its key frames are known to stand alone, and is told so later."""
+    path = clips.write(tmp_path / "a.mp4", scene([], 60), fps=FPS, g="100")
+    run = Run(path, min_visit_s=15.0)
+    assert run.watch.traits.keys_alone
+    assert run.seen[-1].level == "KEY"

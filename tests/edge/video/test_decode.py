@@ -124,6 +124,13 @@ def test_a_size_is_converted_once(tmp_path: Path) -> None:
     assert frame.image(32, 32) is not frame.image(32, 32, pad=0)
 
 
+@pytest.mark.parametrize("size", [(1920, 64), (64, 1920), (32, 4096)])
+def test_the_small_grey_picture_is_small(tmp_path: Path, size: tuple[int, int]) -> None:
+    """I8: whatever the shape of a picture."""
+    clip = clips.write(tmp_path / "a.mkv", [clips.grey(90, *size)] * 2, fps=10, codec="ffv1")
+    assert max(decoded(clip)[0].luma().shape) == 240
+
+
 @pytest.mark.parametrize("size", [(161, 121), (50, 50), (66, 34)])
 def test_odd_sizes_are_converted(tmp_path: Path, size: tuple[int, int]) -> None:
     """Rows that are padded in memory do not shear the picture."""
