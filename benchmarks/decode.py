@@ -24,7 +24,7 @@ from benchmarks.contenders import Order, Run
 from wire.events import decode_event
 
 SECONDS = 60.0
-REPEATS = 2
+REPEATS = 3
 SETTLED_S = 120.0
 """A stream is decoded in full at first; what more of it costs tells what it costs for good."""
 BARS = {
@@ -79,7 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="length of a stream, by 20 [60]"
     )
-    parser.add_argument("--repeats", type=int, default=REPEATS, help="of what is compared [2]")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of what is compared [3]")
     parser.add_argument("--variants", default="", help=f"{','.join(streams.VARIANTS)}, or all")
     parser.add_argument("--skip-rss", action="store_true", help="leave memory out")
     given = parser.parse_args()
@@ -106,11 +106,11 @@ class Measured:
     def idle(self, repeats: int) -> None:
         """Nothing happens."""
         file = self._file("idle")
+        longer = self._file("idle for long", self.given.seconds + SETTLED_S, "idle")
         for _ in range(repeats):
             self._run("idle", "ffmpeg", file)
             self._run("idle", "adaptive", file)
-        longer = self._file("idle for long", self.given.seconds + SETTLED_S, "idle")
-        self._run("idle for long", "adaptive", longer)
+            self._run("idle for long", "adaptive", longer)
 
     def mixed(self, repeats: int) -> None:
         """Something happens for a quarter of the time."""
@@ -124,8 +124,9 @@ class Measured:
             if turn:
                 self._run("mixed", "adaptive", file)
             self._run("mixed", "pipe", file, schedule=tuple(ours.looks))
-            self._run("mixed", "pyav", file)
-            self._run("mixed", "full without inference", file, looks=whole.looks)
+            for _ in range(2):  # they are nearly alike: more runs tell them apart
+                self._run("mixed", "pyav", file)
+                self._run("mixed", "full without inference", file, looks=whole.looks)
 
     def always(self) -> None:
         """Something happens all the time: being adaptive saves nothing, and should cost little."""
@@ -160,20 +161,26 @@ class Measured:
         }
 
     def _ratio(self, activity: str, ours: str, others: str) -> float:
-        above, below = (
-            statistics.median(run.cpu_s for run in self.runs[activity, way])
-            for way in (ours, others)
-        )
-        return round(above / below, 3)
+        """The median of the ratios of runs that were next to each other in time."""
+        pairs = zip(self.runs[activity, ours], self.runs[activity, others], strict=False)
+        return round(statistics.median(above.cpu_s / below.cpu_s for above, below in pairs), 3)
 
     def _settled_ratio(self) -> float:
         """That of an idle stream without its beginning: from what a longer one costs more."""
-        brief_s, long_s, reference_s = (
-            statistics.median(run.cpu_s for run in self.runs[of])
-            for of in (("idle", "adaptive"), ("idle for long", "adaptive"), ("idle", "ffmpeg"))
+        turns = zip(
+            self.runs["idle", "adaptive"],
+            self.runs["idle for long", "adaptive"],
+            self.runs["idle", "ffmpeg"],
+            strict=True,
         )
-        more_s = self.stream_s["idle for long"] - self.stream_s["idle"]
-        return round((long_s - brief_s) / more_s / (reference_s / self.stream_s["idle"]), 3)
+        more = self.stream_s["idle for long"] / self.stream_s["idle"] - 1
+        return round(
+            statistics.median(
+                (longer.cpu_s - brief.cpu_s) / more / reference.cpu_s
+                for brief, longer, reference in turns
+            ),
+            3,
+        )
 
     def _file(self, name: str, seconds: float | None = None, activity: str = "") -> Path:
         made = streams.recipe(activity or name, self.encoder, seconds or self.given.seconds)
