@@ -68,10 +68,9 @@ class Box:
             {pid: _rss_mb(pid) for pid in pids},
         )
 
-    def started(self, count: int) -> float:
-        """Wait until all streams give pictures; when that was, in monotonic seconds."""
+    def started(self, count: int) -> None:
+        """Wait until all streams give pictures."""
         wait_for(lambda: self._running(count), START_WITHIN_S, f"{count} streams running", 0.5)
-        return time.monotonic()
 
     def _running(self, count: int) -> bool:
         return [stream["state"] for stream in self.streams()] == ["running"] * count
