@@ -30,7 +30,7 @@ WATCH_S = 60.0
 FIRST_STREAMS = 4
 MOST_STREAMS = 200
 MOST_STEPS = 2
-FREE = 0.9
+FREE = 0.6
 """The part of the cores that the second number should fill."""
 
 
