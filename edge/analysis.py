@@ -15,9 +15,11 @@ while another looks at them.
 
 import math
 from collections.abc import Iterator, Sequence
+from datetime import UTC, tzinfo
 
 import msgspec
 
+from edge.facts import Facts
 from edge.video.decode import Frame
 from edge.vision import program, rules
 from edge.vision.area import area_of, touches
@@ -37,11 +39,14 @@ def unknown_classes(task: specs.Task, labels: Sequence[str]) -> Iterator[specs.P
     for number, name in enumerate(task.spec.model.classes or ()):
         if name not in labels:
             yield _unknown(("spec", "model", "classes", number), name, task)
+    for name in task.spec.model.scores:
+        if name not in labels:
+            yield _unknown(("spec", "model", "scores", name), name, task)
     for index, rule in enumerate(task.spec.rules):
-        for path, leaf in specs.leaves(rule.when):
+        for path, leaf in specs.leaves(rule):
             for name in leaf.classes:
                 if name not in labels:
-                    yield _unknown(("spec", "rules", index, "when", *path, "class"), name, task)
+                    yield _unknown(("spec", "rules", index, *path, "class"), name, task)
 
 
 def _unknown(path: tuple[str | int, ...], name: str, task: specs.Task) -> specs.Problem:
@@ -56,23 +61,47 @@ class Analysis:
     """
 
     def __init__(
-        self, task: specs.Task, task_revision: int, detector: Detector, scope: str
+        self,
+        task: specs.Task,
+        task_revision: int,
+        detector: Detector,
+        scope: str,
+        *,
+        zone: tzinfo = UTC,
+        facts: Facts | None = None,
     ) -> None:
+        """`zone` is the station's time zone; `facts` are what its inputs say."""
         problems = tuple(unknown_classes(task, detector.labels))
         if problems:
             raise specs.SpecError(problems)
         self.detector = detector
         self.fps = task.spec.fps
-        self._program = program.compile_task(task, task_revision, scope)
+        self._program = program.compile_task(task, task_revision, scope, zone)
+        self._hours = task.spec.schedule
+        self._zone = zone
+        self._facts = facts or Facts()
+        self._inputs = sorted(
+            {part.input for rule in task.spec.rules for _, part in specs.inputs(rule)}
+        )
         self._like = {LIKE.get(name, name) for name in _named(task.spec)}
         self._schedule = _Schedule(self.fps)
         self._area = area_of(task)
         self._state = rules.START
         self._told: tuple[float | None, str] = None, "FULL"
         """Coverage and level of the last look."""
-        self._min_score = task.spec.model.min_score
+        self._model = task.spec.model
         self._tracker = self._new_tracker()
         self._looked_s: float | None = None
+        self._before: tuple[Sequence[Track], float, int] | None = None
+        """The tracks of the last look, and when it was (stream seconds, wall milliseconds)."""
+
+    def is_active(self, t_ms: int) -> bool:
+        """Whether the task is at work at a moment, by its schedule."""
+        return specs.is_active(self._hours, t_ms, self._zone)
+
+    def next_change_ms(self, t_ms: int) -> int | None:
+        """When its schedule says otherwise next; None: never."""
+        return specs.next_change_ms(self._hours, t_ms, self._zone)
 
     @property
     def tracks_shed(self) -> int:
@@ -106,8 +135,11 @@ class Analysis:
         `coverage` is the share of wanted looks, 0..1; `level` how much of the stream was decoded.
 
         A frame that is not later than the last one looked at is of a new connection: what was open
-        ends as `interrupted`, and everything is seen anew.
+        ends as `interrupted`, and everything is seen anew. Outside of the task's schedule nothing
+        is judged, and what was open ends as `inactive`.
         """
+        if not self.is_active(frame.t_ms):
+            return self.close("inactive")
         events: list[Event] = []
         if self._looked_s is not None and frame.pts_s <= self._looked_s:
             events = self.close("interrupted")
@@ -117,6 +149,8 @@ class Analysis:
 
     def carry(self, frame: Frame, coverage: float | None = None, level: str = "KEY") -> list[Event]:
         """As `look`, of a frame in which nothing has changed: what was there still is."""
+        if not self.is_active(frame.t_ms):
+            return self.close("inactive")
         if self._looked_s is None or frame.pts_s <= self._looked_s:
             return []
         self._looked_s = frame.pts_s
@@ -138,13 +172,35 @@ class Analysis:
     def _judged(
         self, tracks: Sequence[Track], frame: Frame, coverage: float | None, level: str
     ) -> list[Event]:
-        self._state, found = rules.step(self._program, self._state, tracks, frame.pts_s, frame.t_ms)
+        found = self._meanwhile(frame)
+        inputs = self._facts.at(frame.t_ms, self._inputs)
+        self._state, now = rules.step(
+            self._program, self._state, tracks, frame.pts_s, frame.t_ms, inputs
+        )
+        found += now
+        self._before = tracks, frame.pts_s, frame.t_ms
         covered = None if coverage is None else round(coverage, 3)
         self._told = covered, level
         return [msgspec.structs.replace(each, coverage=covered, level=level) for each in found]
 
+    def _meanwhile(self, frame: Frame) -> list[Event]:
+        """What inputs said since the look before, also what they no longer say, with its tracks."""
+        if self._before is None or not self._inputs:
+            return []
+        tracks, before_s, before_ms = self._before
+        found: list[Event] = []
+        for t_ms in self._facts.changes(before_ms, frame.t_ms, self._inputs):
+            pts_s = frame.pts_s - (frame.t_ms - t_ms) / 1000
+            if before_s < pts_s < frame.pts_s:
+                inputs = self._facts.at(t_ms, self._inputs)
+                self._state, now = rules.step(
+                    self._program, self._state, tracks, pts_s, t_ms, inputs
+                )
+                found += now
+        return found
+
     def close(self, reason: str) -> list[Event]:
-        """End what is open, each at its last seen moment: `interrupted` or `removed`.
+        """End what is open, each at its last moment: `interrupted`, `removed` or `inactive`.
 
         Objects are forgotten; looks may go on, and incidents get new numbers.
         """
@@ -155,13 +211,16 @@ class Analysis:
         ]
         self._state = rules.State(self._state.incidents)
         self._tracker = self._new_tracker()
-        self._looked_s = None
+        self._looked_s = self._before = None
         return events
 
     def _new_tracker(self) -> Tracker:
         longest_s = min(LONGEST_PATIENCE_S, program.longest_absence_s(self._program))
         patience_s = max(LEAST_PATIENCE_S, 3 / self.fps, longest_s)
-        return Tracker(min_score=self._min_score, fps=self.fps, patience_s=patience_s)
+        model = self._model
+        return Tracker(
+            min_score=model.min_score, scores=model.scores, fps=self.fps, patience_s=patience_s
+        )
 
 
 class _Schedule:
@@ -216,9 +275,7 @@ class _Schedule:
 
 def _named(spec: specs.TaskSpec) -> set[str]:
     """The classes that any rule names: others need not be followed."""
-    return {
-        name for rule in spec.rules for _, leaf in specs.leaves(rule.when) for name in leaf.classes
-    }
+    return {name for rule in spec.rules for _, leaf in specs.leaves(rule) for name in leaf.classes}
 
 
 def _of_classes(detections: Detections, like: set[str]) -> Detections:

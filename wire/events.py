@@ -27,11 +27,22 @@ OPEN_END = MAX_NUMBER - MAX_BATCH_EVENTS
 """The last number of a gap without an end: the epoch is closed, and nobody knows where it ended."""
 
 
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a procedure, as far as it has come."""
+
+    step: str
+    since_ms: int
+    until_ms: int | None = None
+    """None: it is not done."""
+    broken: list[str] = []
+    """How it broke the procedure: early, late, interrupted, out-of-order, skipped."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact. `t_ms` is when it became true: wall time of the station, UTC milliseconds."""
 
     kind: str
-    """presence, crossing, count; camera for faults of a camera; other kinds are welcome."""
+    """presence, crossing, count, procedure; camera for faults of a camera; others are welcome."""
     t_ms: int
     camera: str
     severity: str
@@ -44,7 +55,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since_ms: int | None = None
     """When the condition first held; `t_ms` of a start is later by the rule's `for`."""
     reason: str = ""
-    """Why an incident ended: cleared, interrupted, removed."""
+    """Why an incident ended: cleared, interrupted, removed, inactive (outside of its schedule); a
+    procedure's: completed or violated. Of a violation: early, late, interrupted, out-of-order,
+    skipped."""
     label: str = ""
     """Class of the object, in the model's word."""
     track: int | None = None
@@ -55,6 +68,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     zone: str = ""
     line: str = ""
     direction: str = ""
+    step: str = ""
+    """The step of a procedure that the event speaks of."""
+    trace: list[Stage] = []
+    """The steps of a procedure up to now, in their order."""
     message: str = ""
     """One sentence for people, where the fields above do not say it all."""
     level: str = "FULL"

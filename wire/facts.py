@@ -11,10 +11,10 @@ from typing import Annotated
 
 import msgspec
 
-from wire.specs.values import NAME_PATTERN
+from wire.specs import NAME_PATTERN
+from wire.specs.rules import MAX_TEXT
 
 MAX_FACT_BYTES = 4096
-MAX_TEXT = 200
 MAX_INPUTS = 1000
 """Inputs of one worker; a fact of another one is refused."""
 

@@ -151,6 +151,10 @@ def shown_s(seconds: float) -> str:
 def _need(rule: specs.Rule) -> Need:
     if rule.min_visit is not None:
         return Need(rule.name, rule.min_visit, "its min_visit says so")
+    if next(specs.leaves(rule), None) is None:
+        return Need(rule.name, LONGEST_LOOK_S, "it asks the station's inputs, not the picture")
+    if rule.when is None:
+        return Need(rule.name, MOMENT_S, "a moment may begin, end or break a procedure")
     if isinstance(rule.when, specs.Crossing):
         return Need(rule.name, MOMENT_S, "crossing a line takes a moment")
     if rule.for_ == 0:
@@ -164,6 +168,8 @@ def _need(rule: specs.Rule) -> Need:
 def _waits_for_absence(condition: specs.Condition) -> bool:
     """Whether some part of a condition holds while something is not there."""
     match condition:
+        case specs.Presence() | specs.Crossing():
+            return condition.while_ is not None and _waits_for_absence(condition.while_)
         case specs.Not():
             return True
         case specs.Count():

@@ -26,7 +26,7 @@ def area_of(task: specs.Task) -> Area | None:
     """
     zones: list[str] = []
     for rule in task.spec.rules:
-        for _, leaf in specs.leaves(rule.when):
+        for _, leaf in specs.leaves(rule):
             if isinstance(leaf, specs.Crossing) or leaf.zone is None:
                 return None
             zones.append(leaf.zone)

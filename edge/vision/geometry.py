@@ -5,6 +5,7 @@ Coordinates are fractions of the picture, 0..1, x to the right and **y down**.
 """
 
 from collections.abc import Sequence
+from math import hypot
 
 Point = tuple[float, float]
 Line = tuple[Point, Point]
@@ -33,6 +34,12 @@ def inside(point: Point, polygon: Sequence[Point]) -> bool:
     return odd
 
 
+def distance(point: Point, polygon: Sequence[Point]) -> float:
+    """How far a point is from a polygon's nearest edge, in fractions of the picture."""
+    following = (*polygon[1:], polygon[0])
+    return min(_from_segment(point, a, b) for a, b in zip(polygon, following, strict=True))
+
+
 def side(point: Point, line: Line) -> float:
     """How far to the left of a line a point lies; negative: to its right.
 
@@ -58,6 +65,14 @@ def crosses(start: Point, end: Point, line: Line) -> bool:
         or _on_segment(first, start, end)
         or _on_segment(second, start, end)
     )
+
+
+def _from_segment(point: Point, a: Point, b: Point) -> float:
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    length = dx * dx + dy * dy
+    along = ((point[0] - a[0]) * dx + (point[1] - a[1]) * dy) / length if length else 0.0
+    along = min(max(along, 0.0), 1.0)
+    return hypot(point[0] - a[0] - along * dx, point[1] - a[1] - along * dy)
 
 
 def _turn(a: Point, b: Point, c: Point) -> float:

@@ -1,7 +1,7 @@
 """Events out of tracks: what an operator's rules say of each look. Pure.
 
 Here: how long conditions hold, crossings, incidents. Not here: what holds at one look (program.py),
-looking, tracking, clocks, files.
+procedures (procedures.py), looking, tracking, clocks, files.
 
     program = compile_task(task, revision, scope)
     state = START
@@ -12,50 +12,57 @@ Everything is measured in the stream's own time. What a condition holds for (one
 scene) goes through `_judge`, the same for presence and count:
 
     nothing --holds--> holding --held for `for`--> open (start) --ceased for `clear`--> end
-               ^          |                                                       |
-               +--absent longer than `grace`                 `cooldown`, then nothing
+               ^          |                         |  ^                              |
+               +--absent longer than `grace`        +--+ update             `cooldown`, then nothing
 
 Absence is judged at the looks at which the condition does not hold; it lasts since the last look at
-which it did. An incident ends at the last moment at which it held. Incidents are numbered in the
-order in which they start.
+which it did. An incident ends at the last moment at which it held. It is updated when its object
+gets another name, or its count a new peak, but no more often than `update_every`; its end tells the
+peak. Incidents are numbered in the order in which they start.
+
+Outside of its `schedule` a rule remembers nothing; what is open ends then as `inactive`.
 """
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from edge.vision import procedures
 from edge.vision.geometry import Point, crosses, foot_point, side
+from edge.vision.procedures import Moment
 from edge.vision.program import (
     EPSILON_S,
     SCENE,
+    Look,
     Program,
     ReadyRule,
     Sight,
     Track,
+    Within,
     holding,
+    holds_meanwhile,
+    margin,
     sight_of,
+    within,
 )
 from wire import specs
 from wire.events import Event, Phase
+from wire.facts import Fact
 
-LINE_MARGIN = 0.005
-LINE_MARGIN_OF_HEIGHT = 0.05
-"""An object is on neither side of a line while its foot is this near, in parts of its height."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    pts_s: float
-    t_ms: int
+_NOTHING = Sight()
 
 
 @dataclass(frozen=True, slots=True)
 class _Hold:
     """A condition that holds, or did so a short while ago."""
 
-    since: _Moment
-    last: _Moment
+    since: Moment
+    last: Moment
     sight: Sight
+    """What is told of it; of counts the highest since `since`."""
     incident: str | None = None
+    told: Sight = _NOTHING
+    """As of the incident's last event."""
+    told_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class _Memory:
     """Until when an object opens no new incident; forgotten then, or with its track."""
     sides: Mapping[int, tuple[float, Point]] = field(default_factory=dict)
     """Where an object was last clearly on a side of the line; forgotten with its track."""
+    procedure: procedures.Memory = procedures.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +84,70 @@ class State:
     incidents: int = 0
     memories: Mapping[str, _Memory] = field(default_factory=dict)
     """By rule."""
+    within: Within = frozenset()
 
 
 START = State()
+_NO_INPUTS: Mapping[str, Fact] = {}
 
 
 def step(
-    program: Program, state: State, tracks: Sequence[Track], pts_s: float, t_ms: int
+    program: Program,
+    state: State,
+    tracks: Sequence[Track],
+    pts_s: float,
+    t_ms: int,
+    inputs: Mapping[str, Fact] = _NO_INPUTS,
 ) -> tuple[State, list[Event]]:
     """The state after a look, and what became true with it.
 
-    `tracks` are the confirmed ones, seen or not; `pts_s` grows from look to look.
+    `tracks` are the confirmed ones, seen or not; `pts_s` grows from look to look; `inputs` are what
+    the station's inputs say at that moment.
     """
-    now = _Moment(pts_s, t_ms)
+    now = Moment(pts_s, t_ms)
+    there = within(program, tracks, state.within)
+    look = Look(tracks, there, inputs, pts_s, t_ms)
     events: list[Event] = []
     memories = {}
     incidents = state.incidents
     alive = {SCENE, *(track.id for track in tracks)}
     for rule in program.rules:
         memory = state.memories.get(rule.spec.name, _Memory())
-        memory = _still_cool(memory, alive, pts_s)
-        if isinstance(rule.spec.when, specs.Crossing):
-            memory, found = _crossed(program, rule, rule.spec.when, memory, tracks, now)
+        found: list[Event]
+        if not specs.is_active(rule.spec.schedule, t_ms, program.zone):
+            memory, found = _Memory(), _ends(program, rule, memory, "inactive")
+        elif rule.spec.procedure is not None:
+            after, found, incidents = procedures.judge(
+                program, rule, rule.spec.procedure, memory.procedure, look, incidents
+            )
+            memory = replace(memory, procedure=after)
+        elif isinstance(rule.spec.when, specs.Crossing):
+            memory = _still_cool(memory, alive, pts_s)
+            memory, found = _crossed(program, rule, rule.spec.when, memory, look, now)
         else:
-            held = holding(program, rule, tracks, pts_s)
+            memory = _still_cool(memory, alive, pts_s)
+            held = holding(program, rule, look)
             memory, found, incidents = _judge(program, rule, memory, held, now, incidents)
         memories[rule.spec.name] = memory
         events += found
-    return State(incidents, memories), events
+    return State(incidents, memories, there), events
 
 
 def close(program: Program, state: State, reason: str) -> list[Event]:
     """The ends of all open incidents, each at the last moment at which it held."""
     return [
-        _end(program, rule, hold, reason)
+        event
         for rule in program.rules
-        for hold in state.memories.get(rule.spec.name, _Memory()).holds.values()
-        if hold.incident is not None
+        for event in _ends(program, rule, state.memories.get(rule.spec.name, _Memory()), reason)
     ]
+
+
+def _ends(program: Program, rule: ReadyRule, memory: _Memory, reason: str) -> list[Event]:
+    """The ends of one rule's open incidents."""
+    ended = [_end(program, rule, hold, reason) for hold in memory.holds.values() if hold.incident]
+    if rule.spec.procedure is None:
+        return ended
+    return procedures.close(program, rule, memory.procedure, reason)
 
 
 # --- what follows ------------------------------------------------------------------------------
@@ -136,7 +170,7 @@ def _judge(
     rule: ReadyRule,
     memory: _Memory,
     held: Mapping[int, Sight],
-    now: _Moment,
+    now: Moment,
     incidents: int,
 ) -> tuple[_Memory, list[Event], int]:
     """One look at everything that a rule's condition holds, or held, for."""
@@ -147,12 +181,16 @@ def _judge(
         hold = memory.holds.get(key)
         sight = held.get(key)
         if sight is not None:
-            hold = _Hold(now, now, sight) if hold is None else replace(hold, last=now, sight=sight)
+            hold = _Hold(now, now, sight) if hold is None else _seen_again(hold, now, sight)
             due_s = max(hold.since.pts_s + rule.for_s, cool.get(key, 0.0))
             if hold.incident is None and now.pts_s >= due_s - EPSILON_S:
                 incidents += 1
-                hold = replace(hold, incident=f"{program.scope}-{program.task}-{incidents}")
+                hold = replace(hold, incident=program.incident(incidents))
+                hold = replace(hold, told=hold.sight, told_s=now.pts_s)
                 events.append(_start(program, rule, hold, due_s))
+            elif hold.incident is not None and _has_news(rule, hold, now):
+                hold = replace(hold, told=hold.sight, told_s=now.pts_s)
+                events.append(_update(program, rule, hold))
         elif hold is not None and _ceased(rule, hold, now):
             if hold.incident is not None:
                 events.append(_end(program, rule, hold, "cleared"))
@@ -163,7 +201,18 @@ def _judge(
     return replace(memory, holds=holds, cool_until_s=cool), events, incidents
 
 
-def _ceased(rule: ReadyRule, hold: _Hold, now: _Moment) -> bool:
+def _seen_again(hold: _Hold, now: Moment, sight: Sight) -> _Hold:
+    counts = [each.count for each in (hold.sight, sight) if each.count is not None]
+    return replace(hold, last=now, sight=replace(sight, count=max(counts, default=None)))
+
+
+def _has_news(rule: ReadyRule, hold: _Hold, now: Moment) -> bool:
+    """Whether an open incident has become something else, and may say so again."""
+    same = (hold.sight.label, hold.sight.count) == (hold.told.label, hold.told.count)
+    return not same and now.pts_s - hold.told_s >= rule.spec.update_every - EPSILON_S
+
+
+def _ceased(rule: ReadyRule, hold: _Hold, now: Moment) -> bool:
     """Whether the condition has been absent for too long; an open incident allows `clear`."""
     allowed_s = rule.grace_s if hold.incident is None else rule.clear_s
     return now.pts_s - hold.last.pts_s > allowed_s + EPSILON_S
@@ -174,15 +223,16 @@ def _crossed(
     rule: ReadyRule,
     crossing: specs.Crossing,
     memory: _Memory,
-    tracks: Sequence[Track],
-    now: _Moment,
+    look: Look,
+    now: Moment,
 ) -> tuple[_Memory, list[Event]]:
     """One event for each object that has come clearly to the other side across the line."""
     line = program.lines[crossing.line]
     events: list[Event] = []
     cool = dict(memory.cool_until_s)
     sides: dict[int, tuple[float, Point]] = {}
-    for track in tracks:
+    meanwhile = holds_meanwhile(rule, crossing, look)
+    for track in look.tracks:
         before = memory.sides.get(track.id)
         if before is not None:
             sides[track.id] = before
@@ -190,14 +240,14 @@ def _crossed(
             continue
         foot = foot_point(track.box)
         here = side(foot, line)
-        height = track.box[3] - track.box[1]
-        if abs(here) <= max(LINE_MARGIN, LINE_MARGIN_OF_HEIGHT * height):
+        if abs(here) <= margin(track):
             continue
         sides[track.id] = (here, foot)
         if before is None or (before[0] > 0) == (here > 0) or not crosses(before[1], foot, line):
             continue
         direction = "left-to-right" if before[0] > 0 else "right-to-left"
-        if crossing.direction in (direction, "both") and track.id not in cool:
+        wanted = meanwhile and crossing.direction in (direction, "both")
+        if wanted and track.id not in cool:
             events.append(_event(program, rule, sight_of(track), now.t_ms, direction=direction))
             if rule.cooldown_s:
                 cool[track.id] = now.pts_s + rule.cooldown_s
@@ -212,6 +262,13 @@ def _start(program: Program, rule: ReadyRule, hold: _Hold, due_s: float) -> Even
     return _event(
         program, rule, hold.sight, began_ms,
         phase="start", incident=hold.incident, since_ms=hold.since.t_ms,
+    )  # fmt: skip
+
+
+def _update(program: Program, rule: ReadyRule, hold: _Hold) -> Event:
+    return _event(
+        program, rule, hold.sight, hold.last.t_ms,
+        phase="update", incident=hold.incident, since_ms=hold.since.t_ms,
     )  # fmt: skip
 
 

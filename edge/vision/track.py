@@ -104,10 +104,15 @@ class Tracker:
         fps: float,
         patience_s: float,
         max_tracks: int = 500,
+        scores: Mapping[str, float] | None = None,
     ) -> None:
-        """`patience_s` is how long an unseen track is kept."""
+        """`patience_s` is how long an unseen track is kept.
+
+        A detection of `min_score` makes a track, or of what `scores` says of its class.
+        """
         self.shed = 0
         self._min_score = min_score
+        self._scores = dict(scores or {})
         self._look_s = 1 / fps
         self._patience_s = patience_s
         self._max_tracks = max_tracks
@@ -125,8 +130,8 @@ class Tracker:
         boxes = detections.boxes.astype(np.float64)
         like = np.array([LIKE.get(label, label) for label in detections.labels], dtype=object)
         rows = _without_doubles(boxes, like, detections)
-        strong = rows[detections.scores[rows] >= self._min_score]
-        weak = rows[detections.scores[rows] < self._min_score]
+        is_strong = self._is_strong(detections)
+        strong, weak = rows[is_strong[rows]], rows[~is_strong[rows]]
 
         free, left = np.arange(len(self._lives)), strong
         pairs: list[tuple[int, int]] = []
@@ -171,7 +176,7 @@ class Tracker:
         ]  # fmt: skip
         places = np.array([life.box for life in held], np.float64).reshape(-1, 4)
         same = _overlap(places, detections.boxes.astype(np.float64), 0.0) >= SAME_PLACE_IOU
-        strong = detections.scores >= self._min_score
+        strong = self._is_strong(detections)
         gone = (held[row].box for row in np.flatnonzero(~same.any(axis=1)))
         new = (_box(box) for box in detections.boxes[strong & ~same.any(axis=0)])
         return any(map(matters, gone)) or any(map(matters, new))
@@ -187,6 +192,13 @@ class Tracker:
             and life.last_pts_s == now_s
             and now_s - life.moved_s <= MOVES_WITHIN_S
         ]
+
+    def _is_strong(self, detections: Detections) -> npt.NDArray[np.bool_]:
+        """Which detections are sure enough to make tracks."""
+        if self._scores:
+            wanted = [self._scores.get(label, self._min_score) for label in detections.labels]
+            return detections.scores >= np.array(wanted, np.float32)
+        return detections.scores >= self._min_score
 
     def _saw(self, life: _Life, detections: Detections, row: int, pts_s: float) -> None:
         label, score = detections.labels[row], float(detections.scores[row])

@@ -5,6 +5,7 @@ for each noun; users take all of them from here. Not here: what becomes of a res
 a rule is judged (edge/vision/rules.py), files.
 """
 
+from wire.specs.hours import DAYS, Day, Schedule, is_active, next_change_ms
 from wire.specs.places import CameraSpec, StationSpec, Stream, WorkerSpec, shown_url
 from wire.specs.problems import Problem, SpecError, dotted, problems_of
 from wire.specs.resources import (
@@ -32,11 +33,17 @@ from wire.specs.rules import (
     Count,
     Counted,
     Crossing,
+    Input,
+    Leaf,
     Not,
     Presence,
+    Procedure,
     Rule,
     SceneCondition,
+    Step,
+    inputs,
     leaves,
+    parts,
 )
 from wire.specs.tasks import Model, Polygon, Priority, TaskSpec
 from wire.specs.values import (
@@ -53,6 +60,7 @@ from wire.specs.values import (
 )
 
 __all__ = [
+    "DAYS",
     "KINDS",
     "NAME_PATTERN",
     "All",
@@ -65,9 +73,12 @@ __all__ = [
     "Count",
     "Counted",
     "Crossing",
+    "Day",
     "Fraction",
     "InStation",
+    "Input",
     "Label",
+    "Leaf",
     "Metadata",
     "Model",
     "Name",
@@ -77,15 +88,18 @@ __all__ = [
     "Presence",
     "Priority",
     "Problem",
+    "Procedure",
     "Resource",
     "Rule",
     "SceneCondition",
+    "Schedule",
     "Seconds",
     "Severity",
     "Spec",
     "SpecError",
     "Station",
     "StationSpec",
+    "Step",
     "Stream",
     "Task",
     "TaskSpec",
@@ -96,8 +110,12 @@ __all__ = [
     "document",
     "dotted",
     "duration_s",
+    "inputs",
+    "is_active",
     "leaves",
+    "next_change_ms",
     "parse",
+    "parts",
     "problems_of",
     "redacted",
     "schema",

@@ -40,7 +40,8 @@ def dotted(path: Iterable[str | int]) -> str:
 
 # Tags of the unions above appear in pydantic's paths, but in no file that an operator wrote.
 _TAGS = frozenset({"Station", "Worker", "Camera", "Task", "presence", "crossing"})
-_JOINS = frozenset({"count", "all", "any", "not"})
+_JOINS = frozenset({"count", "all", "any", "not", "input"})
+_CONDITIONS = frozenset({"when", "while", "until", "begins", "ends", "not"})
 
 
 def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -48,7 +49,7 @@ def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     path: list[str | int] = []
     for index, part in enumerate(loc):
         previous = loc[index - 1] if index else None
-        tag_of_union = previous == "when" or previous == "not" or isinstance(previous, int)
+        tag_of_union = previous in _CONDITIONS or isinstance(previous, int)
         if part in _TAGS and (tag_of_union or index == 0):
             continue
         if part in _JOINS and tag_of_union:

@@ -1,15 +1,31 @@
 """When something becomes an event: conditions of objects and scenes, and the rules on them.
 
-Here: their shape, and the parts of a condition. Not here: zones and lines (tasks), how a rule is
-judged (edge/vision/rules.py).
+Here: their shape, and the parts of a condition. Not here: zones and lines (tasks), the steps of a
+procedure (procedures), how a rule is judged (edge/vision/rules.py).
 """
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    model_validator,
+)
 
+from wire.specs.hours import Schedule
 from wire.specs.values import Classes, Name, Seconds, Severity, Spec
+
+MAX_STEPS = 32
+MAX_TEXT = 200
+"""Characters of an input's text."""
 
 
 class Presence(Spec):
@@ -17,6 +33,9 @@ class Presence(Spec):
 
     classes: Classes = Field(alias="class")
     zone: Name | None = Field(default=None, alias="in")
+    while_: "SceneCondition | None" = Field(
+        default=None, alias="while", description="only while this condition of the scene holds"
+    )
 
 
 class Crossing(Spec):
@@ -25,6 +44,44 @@ class Crossing(Spec):
     classes: Classes = Field(alias="class")
     line: Name = Field(alias="crosses")
     direction: Literal["left-to-right", "right-to-left", "both"] = "both"
+    while_: "SceneCondition | None" = Field(
+        default=None, alias="while", description="only while this condition of the scene holds"
+    )
+
+
+def _value(value: object) -> object:
+    if not isinstance(value, bool | int | float | str) or len(str(value)) > MAX_TEXT:
+        raise ValueError(f"write text of at most {MAX_TEXT} characters, a number, true or false")
+    return value
+
+
+Value = Annotated[
+    StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr,
+    BeforeValidator(_value),
+]
+
+
+class Input(Spec):
+    """What the station says from outside its cameras: a nozzle is lifted, a tank is at 87 percent.
+
+    An input that never said anything, or nothing for longer than `max_age`, is *unknown*: neither
+    this condition nor its `not` holds then.
+    """
+
+    input: Name
+    is_: Value | None = Field(
+        default=None, alias="is", description="text, a number, or true or false"
+    )
+    above: float | None = Field(default=None, allow_inf_nan=False)
+    below: float | None = Field(default=None, allow_inf_nan=False)
+    max_age: Annotated[Seconds, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        bounded = self.above is not None or self.below is not None
+        if bounded == (self.is_ is not None):
+            raise ValueError("an input needs `is`, or `above`, `below` or both")
+        return self
 
 
 class Counted(Spec):
@@ -68,12 +125,15 @@ class Not(Spec):
     not_: "SceneCondition" = Field(alias="not")
 
 
+_SCENES: dict[type, str] = {Count: "count", All: "all", Any_: "any", Not: "not", Input: "input"}
+
+
 def _scene_tag(value: Any) -> str | None:
     """Which condition of the scene a mapping is, from the key that tells it."""
     if isinstance(value, BaseModel):
-        return {Count: "count", All: "all", Any_: "any", Not: "not"}.get(type(value))
+        return _SCENES.get(type(value))
     if isinstance(value, dict):
-        return next((key for key in ("count", "all", "any", "not") if key in value), None)
+        return next((key for key in _SCENES.values() if key in value), None)
     return None
 
 
@@ -96,11 +156,12 @@ SceneCondition = Annotated[
     Annotated[Count, Tag("count")]
     | Annotated[All, Tag("all")]
     | Annotated[Any_, Tag("any")]
-    | Annotated[Not, Tag("not")],
+    | Annotated[Not, Tag("not")]
+    | Annotated[Input, Tag("input")],
     Discriminator(
         _scene_tag,
         custom_error_type="condition",
-        custom_error_message="a condition of the scene has one of: count, all, any, not",
+        custom_error_message="a condition of the scene has one of: count, all, any, not, input",
     ),
 ]
 Condition = Annotated[
@@ -109,23 +170,75 @@ Condition = Annotated[
     | Annotated[Count, Tag("count")]
     | Annotated[All, Tag("all")]
     | Annotated[Any_, Tag("any")]
-    | Annotated[Not, Tag("not")],
+    | Annotated[Not, Tag("not")]
+    | Annotated[Input, Tag("input")],
     Discriminator(
         _condition_tag,
         custom_error_type="condition",
         custom_error_message=(
             "a condition is {class, in}, {class, crosses, direction}, {count: {class, in}, "
-            "at_least, at_most}, or joins counts with all, any, not"
+            "at_least, at_most}, {input, is}, or joins counts and inputs with all, any, not"
         ),
     ),
 ]
-All.model_rebuild()
-Any_.model_rebuild()
-Not.model_rebuild()
+for _model in (All, Any_, Not, Presence, Crossing):
+    _model.model_rebuild()
+
+
+class Step(Spec):
+    """One step of a procedure. It begins when the one before it is done.
+
+    It is done when `until` comes true, or, without `until`, when it has lasted for `lasts`.
+    """
+
+    name: Name
+    until: SceneCondition | None = None
+    lasts: Seconds | None = Field(
+        default=None, description="no sooner than this may it be done; sooner is a violation"
+    )
+    within: Annotated[Seconds, Field(gt=0)] | None = Field(
+        default=None, description="no later than this must it be done; later is a violation"
+    )
+    while_: SceneCondition | None = Field(
+        default=None,
+        alias="while",
+        description="must hold all the time, absences up to the rule's `grace` forgiven",
+    )
+    in_order: bool = Field(
+        default=True, description="that `until` comes true before its turn is a violation"
+    )
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.until is None and self.lasts is None:
+            raise ValueError("a step needs `until`, `lasts` or both: else it is never done")
+        if self.lasts is not None and self.within is not None and self.lasts > self.within:
+            raise ValueError("`lasts` is above `within`: no step can satisfy both")
+        if self.until is None and self.within is not None:
+            raise ValueError("`within` needs `until`: without it the step is done by `lasts`")
+        return self
+
+
+class Procedure(Spec):
+    """Ordered steps that must be done from when `begins` comes true until `ends` does."""
+
+    begins: SceneCondition
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
+    ends: SceneCondition | None = Field(
+        default=None, description="default: when `begins` no longer holds"
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [step.name for step in self.steps]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two steps are named {twice!r}")
+        return self
 
 
 class Rule(Spec):
-    """When a condition becomes an event.
+    """When a condition becomes an event, or how a procedure must go.
 
     `for` is how long it must hold, `clear` how long it must have ceased before the incident ends,
     `cooldown` how long after that the same object or scene opens no new one, `grace` the longest
@@ -134,12 +247,21 @@ class Rule(Spec):
     """
 
     name: Name
-    when: Condition
+    when: Condition | None = None
+    procedure: Procedure | None = None
     for_: Seconds = Field(default=0.0, alias="for")
-    clear: Seconds | None = Field(default=None, description="default: as grace")
+    clear: Seconds | None = Field(
+        default=None, description="default: as grace; of a procedure: 30 s, or grace if longer"
+    )
     cooldown: Seconds = 0.0
     grace: Seconds | None = Field(default=None, description="default: 1 s, or two looks if longer")
     severity: Severity = "warning"
+    update_every: Seconds = Field(
+        default=10.0, description="an open incident tells no more often that it has grown"
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="when the rule is judged; default: whenever its task is"
+    )
     min_visit: Annotated[Seconds, Field(gt=0)] | None = Field(
         default=None,
         description="shortest visit that the rule must see; default: its `for`, or 1 s for a "
@@ -148,33 +270,85 @@ class Rule(Spec):
     )
 
     @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if (self.when is None) == (self.procedure is None):
+            raise ValueError("a rule has either `when` or `procedure`")
+        return self
+
+    @model_validator(mode="after")
     def _a_crossing_is_a_moment(self) -> Self:
         if isinstance(self.when, Crossing) and (self.for_ or self.clear or self.grace):
             raise ValueError("a crossing is a moment: it has no for, clear or grace")
         return self
 
     @property
-    def kind(self) -> Literal["presence", "crossing", "count"]:
+    def kind(self) -> Literal["presence", "crossing", "count", "procedure"]:
         """The event kind that this rule makes; joined conditions count."""
-        if isinstance(self.when, Presence):
-            return "presence"
-        return "crossing" if isinstance(self.when, Crossing) else "count"
+        match self.when:
+            case None:
+                return "procedure"
+            case Presence():
+                return "presence"
+            case Crossing():
+                return "crossing"
+        return "count"
+
+    @property
+    def conditions(self) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+        """All of the rule's conditions, each with its path within the rule."""
+        if self.when is not None:
+            yield ("when",), self.when
+        if self.procedure is not None:
+            yield ("procedure", "begins"), self.procedure.begins
+            for index, step in enumerate(self.procedure.steps):
+                at = ("procedure", "steps", index)
+                if step.until is not None:
+                    yield (*at, "until"), step.until
+                if step.while_ is not None:
+                    yield (*at, "while"), step.while_
+            if self.procedure.ends is not None:
+                yield ("procedure", "ends"), self.procedure.ends
 
 
-def leaves(
-    condition: Condition | Counted, at: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], Presence | Crossing | Counted]]:
-    """Each part of a condition that names classes, with its path."""
+Leaf = Presence | Crossing | Counted | Input
+Path = tuple[str | int, ...]
+
+
+def parts(rule: Rule) -> Iterator[tuple[Path, Leaf]]:
+    """What a rule's conditions come down to, each with its path within the rule."""
+    for at, condition in rule.conditions:
+        yield from _parts(condition, at)
+
+
+def leaves(rule: Rule) -> Iterator[tuple[Path, Presence | Crossing | Counted]]:
+    """Each part of a rule that names classes, with its path within the rule."""
+    for at, part in parts(rule):
+        if not isinstance(part, Input):
+            yield at, part
+
+
+def inputs(rule: Rule) -> Iterator[tuple[Path, Input]]:
+    """Each part of a rule that names an input, with its path within the rule."""
+    for at, part in parts(rule):
+        if isinstance(part, Input):
+            yield at, part
+
+
+def _parts(condition: Condition, at: Path) -> Iterator[tuple[Path, Leaf]]:
     match condition:
-        case Presence() | Crossing() | Counted():
+        case Presence() | Crossing():
+            yield at, condition
+            if condition.while_ is not None:
+                yield from _parts(condition.while_, (*at, "while"))
+        case Input():
             yield at, condition
         case Count():
             yield (*at, "count"), condition.count
         case All():
             for index, part in enumerate(condition.all):
-                yield from leaves(part, (*at, "all", index))
+                yield from _parts(part, (*at, "all", index))
         case Any_():
             for index, part in enumerate(condition.any):
-                yield from leaves(part, (*at, "any", index))
+                yield from _parts(part, (*at, "any", index))
         case Not():
-            yield from leaves(condition.not_, (*at, "not"))
+            yield from _parts(condition.not_, (*at, "not"))

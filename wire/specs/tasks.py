@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wire.specs.hours import Schedule
 from wire.specs.problems import Problem
 from wire.specs.rules import Counted, Crossing, Presence, Rule, leaves
-from wire.specs.values import Classes, Name, Point, Spec
+from wire.specs.values import Classes, Label, Name, Point, Spec
 
 MAX_ZONES = 64
 MAX_RULES = 64
@@ -21,11 +22,19 @@ Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=MAX_POINTS
 Priority = Literal["low", "normal", "high"]
 
 
+Score = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Model(Spec):
     """Which detector looks at the pictures, and what it may report."""
 
     name: Name
-    min_score: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    min_score: Score = 0.35
+    scores: dict[Label, Score] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="by class, where another score than min_score is to count",
+    )
     classes: Classes | None = Field(default=None, description="default: all of the model's")
 
 
@@ -57,6 +66,10 @@ class TaskSpec(Spec):
     )
     lines: dict[Name, tuple[Point, Point]] = Field(default_factory=dict, max_length=MAX_ZONES)
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES)
+    schedule: Schedule | None = Field(
+        default=None,
+        description="when the task is at work, in the station's time zone; default: always",
+    )
 
 
 def task_problems(spec: TaskSpec) -> Iterator[Problem]:
@@ -69,13 +82,18 @@ def task_problems(spec: TaskSpec) -> Iterator[Problem]:
     for line, (first, second) in spec.lines.items():
         if first == second:
             yield Problem(("spec", "lines", line), "the line's two points are the same")
+    for name in spec.model.scores:
+        if spec.model.classes is not None and name not in spec.model.classes:
+            yield Problem(
+                ("spec", "model", "scores", name), f"class {name!r} is not in spec.model.classes"
+            )
     for index, rule in enumerate(spec.rules):
         at: tuple[str | int, ...] = ("spec", "rules", index)
         if rule.name in seen:
             yield Problem((*at, "name"), f"two rules are named {rule.name!r}")
         seen.add(rule.name)
-        for path, leaf in leaves(rule.when):
-            yield from _leaf_problems((*at, "when", *path), leaf, spec)
+        for path, leaf in leaves(rule):
+            yield from _leaf_problems((*at, *path), leaf, spec)
 
 
 def _leaf_problems(

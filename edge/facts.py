@@ -1,0 +1,76 @@
+"""What the station's inputs say, and said lately: facts by input, each since its moment.
+
+Here: a bounded table for those who judge and those who tell, for any thread. Not here: how facts
+come in (display/inputs.py), where they are kept (store/facts.py), what a rule makes of them.
+"""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+
+from wire.facts import MAX_INPUTS, Fact
+
+KEPT = 64
+"""Facts of one input; older ones are forgotten: pictures are judged seconds after they came."""
+
+
+class Facts:
+    """Facts by input, in the order of their moments, whatever the order in which they came.
+
+    At the same moment the later word counts. Bounded: `refused` counts facts of inputs that were
+    too many, and those older than all that are kept.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._lock = threading.Lock()
+        self._facts: dict[str, tuple[Fact, ...]] = {}
+
+    def put(self, fact: Fact) -> bool:
+        """Take in a fact; whether that was news."""
+        with self._lock:
+            held = self._facts.get(fact.input, ())
+            place = bisect_right(held, fact.t_ms, key=_t_ms)
+            before = held[place - 1] if place else None
+            if before == fact:
+                return False
+            full = len(held) >= KEPT and place == 0
+            if full or (not held and len(self._facts) >= MAX_INPUTS):
+                self.refused += 1
+                return False
+            same_moment = before is not None and before.t_ms == fact.t_ms
+            first = held[: place - 1] if same_moment else held[:place]
+            self._facts[fact.input] = (*first, fact, *held[place:])[-KEPT:]
+            return True
+
+    def newest(self) -> list[Fact]:
+        """What each input said last, by its name."""
+        with self._lock:
+            return [held[-1] for _, held in sorted(self._facts.items())]
+
+    def at(self, t_ms: int, inputs: Iterable[str]) -> Mapping[str, Fact]:
+        """What these inputs said at a moment (UTC milliseconds), those that said anything."""
+        found = {}
+        with self._lock:
+            for name in inputs:
+                held = self._facts.get(name, ())
+                place = bisect_right(held, t_ms, key=_t_ms)
+                if place:
+                    found[name] = held[place - 1]
+        return found
+
+    def changes(self, after_ms: int, until_ms: int, inputs: Iterable[str]) -> list[int]:
+        """The moments between two others since which any of these says something else."""
+        with self._lock:
+            return sorted(
+                {
+                    fact.t_ms
+                    for name in inputs
+                    for fact in self._facts.get(name, ())
+                    if after_ms < fact.t_ms < until_ms
+                }
+            )
+
+
+def _t_ms(fact: Fact) -> int:
+    return fact.t_ms
