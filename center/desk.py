@@ -62,8 +62,8 @@ class Desk:
                     change = cameras.put(connection, resource, now_ms)
                 case specs.Task():
                     change = tasks.put(connection, resource, now_ms)
-            if change.result != "unchanged" and not isinstance(resource, specs.Station):
-                woken = dispatch.refresh(connection, resource.metadata.station, now_ms)
+            if change.result != "unchanged":
+                woken = dispatch.refresh(connection, _station_of(resource), now_ms)
         if woken and not dry_run:
             self.wake(woken)
         return change
@@ -105,6 +105,12 @@ class Desk:
         with self.database.transaction(dry_run=dry_run) as connection:
             db.take_turns(connection)
             yield connection
+
+
+def _station_of(resource: specs.Resource) -> str:
+    if isinstance(resource, specs.Station):
+        return resource.metadata.name
+    return resource.metadata.station
 
 
 def desk_of(request: Request) -> Desk:

@@ -1,8 +1,9 @@
 """From tasks to each worker's desired document, in the transaction of the edit that changes it.
 
 Here: the one place where wishes become work, and the messages that carry it. Not here: sending
-them (documents), choosing the worker (placement). A worker's document holds its tasks and the
-cameras that these need, each as the canonical bytes of the resource, passwords included.
+them (documents), choosing the worker (placement). A worker's document holds its tasks, the
+cameras that these need, and of its station what it must know, each as the canonical bytes of the
+resource, passwords included.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
-from center import db, observed, placement, presence, workers
+from center import db, observed, placement, presence, resources, workers
 from center.resources import ConflictError
-from center.tables import cameras, desired, desired_history, desired_items, meta, tasks
-from wire import messages
+from center.tables import cameras, desired, desired_history, desired_items, meta, stations, tasks
+from wire import messages, specs
 from wire.codec import MAX_RAW_BYTES
 from wire.messages import MAX_DOCUMENT_BYTES, PART_BYTES, Delta, Desired, Item, Known, Tombstone
 
@@ -63,6 +64,8 @@ def _documents(
         row.name: row
         for row in connection.execute(select(cameras).where(cameras.c.station == station))
     }
+    station_row = connection.execute(select(stations).where(stations.c.name == station)).one()
+    home = _home(station_row)
     placed = placement.place(((row.name, row.camera) for row in task_rows), names)
     documents: dict[str, dict[Key, Wanted]] = {name: {} for name in names}
     for row in task_rows:
@@ -71,7 +74,20 @@ def _documents(
             camera = camera_rows[row.camera]
             documents[worker]["Camera", camera.name] = Wanted(camera.revision, camera.document)
             documents[worker]["Task", row.name] = Wanted(row.revision, row.document)
+            if home is not None:
+                documents[worker]["Station", station] = Wanted(station_row.revision, home)
     return documents
+
+
+def _home(row: Row[Any]) -> bytes | None:
+    """What a worker must know of its station; None if that is what it assumes anyway."""
+    station = resources.parse(row.document)
+    assert isinstance(station, specs.Station)
+    zone = station.spec.time_zone
+    if zone == specs.StationSpec().time_zone:
+        return None
+    metadata = specs.Metadata(name=row.name)
+    return specs.canonical(specs.Station(metadata=metadata, spec=specs.StationSpec(time_zone=zone)))
 
 
 def _update(connection: Connection, worker: str, wanted: dict[Key, Wanted], now_ms: int) -> bool:

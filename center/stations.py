@@ -5,6 +5,7 @@ Here: rows of stations, and what needs a station. Not here: presence of single w
 
 from collections import Counter
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import Connection, Row, func, select
 
@@ -17,7 +18,16 @@ _LIVELIEST: tuple[presence.State, ...] = ("Online", "Autonomous", "Lost", "Unkno
 
 
 def put(connection: Connection, station: specs.Station, now_ms: int) -> Change:
-    """Create or update a station."""
+    """Create or update a station. Raises SpecError for a time zone that nobody knows."""
+    zone = station.spec.time_zone
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # whichever way it is no key
+        raise resources.problem(
+            "spec",
+            "time_zone",
+            message=f"no time zone {zone!r}; write one of the IANA database, as Europe/Berlin",
+        ) from None
     key = {"name": station.metadata.name}
     return resources.store(connection, stations, key, station, now_ms)
 

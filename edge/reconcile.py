@@ -31,6 +31,8 @@ class TaskWork:
 
     task: specs.Task
     revision: int
+    time_zone: str = "UTC"
+    """The station's, in which schedules are read."""
 
     @property
     def name(self) -> str:
@@ -83,7 +85,7 @@ class Resolved:
     works: tuple[StreamWork, ...]
     rejected: tuple[ItemObserved, ...]
     accepted: tuple[ItemObserved, ...]
-    """Items without a life of their own (cameras): taken note of."""
+    """Items without a life of their own (cameras, the station): taken note of."""
 
 
 def resolve(
@@ -94,6 +96,7 @@ def resolve(
     `stream_problem` says why this worker may not open a stream, if it may not.
     """
     cameras: dict[str, specs.Camera] = {}
+    time_zone = "UTC"
     tasks: list[tuple[Item, specs.Task]] = []
     rejected: list[ItemObserved] = []
     accepted: list[ItemObserved] = []
@@ -108,6 +111,9 @@ def resolve(
             accepted.append(_observed(item, "Running"))
         elif isinstance(resource, specs.Task):
             tasks.append((item, resource))
+        elif isinstance(resource, specs.Station):
+            time_zone = resource.spec.time_zone
+            accepted.append(_observed(item, "Running"))
         else:
             rejected.append(_rejected(item, f"a worker has no use for a {item.kind}"))
     wanted: dict[StreamKey, tuple[specs.Stream, list[TaskWork]]] = {}
@@ -126,7 +132,8 @@ def resolve(
             rejected.append(_rejected(item, problem))
             continue
         key = StreamKey(task.spec.camera, task.spec.stream)
-        wanted.setdefault(key, (stream, []))[1].append(TaskWork(task, item.revision))
+        work = TaskWork(task, item.revision, time_zone)
+        wanted.setdefault(key, (stream, []))[1].append(work)
     works = tuple(
         StreamWork(key, stream, tuple(sorted(found, key=lambda work: work.name)))
         for key, (stream, found) in sorted(wanted.items(), key=lambda pair: pair[0])
