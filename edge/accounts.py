@@ -36,8 +36,8 @@ class TaskStatus:
     """Why the last look failed, if it did."""
     looks: int = 0
 
-    def observed(self, stream: Streaming) -> ItemObserved:
-        """The task's state, and why if it is not well."""
+    def observed(self, stream: Streaming, now_ms: int) -> ItemObserved:
+        """The task's state, and why if it is not well or rests."""
         state: ItemState
         reason = ""
         if self.rejected:
@@ -46,6 +46,8 @@ class TaskStatus:
             state, reason = "Degraded", stream.error
         elif self.failure:
             state, reason = "Degraded", self.failure
+        elif self.analysis is not None and not self.analysis.is_active(now_ms):
+            state, reason = "Running", "not active at this time, by its schedule"
         else:
             state = "Running" if self.looks else "Starting"
         return ItemObserved(

@@ -99,6 +99,10 @@ class Reader(threading.Thread):
         self._recorder = recorder or Recorder(clock)
         self.slot = self._recorder.none
         self._demand = _demand(work.tasks)
+        self._tasks_lock = threading.Lock()
+        self._works: tuple[TaskWork, ...] = ()
+        self._active: frozenset[str] = frozenset()
+        """The tasks that are at work by their schedules."""
         self.watch = Watch(
             self._demand, motion_of(each.task for each in work.tasks), self._may_catch_up
         )
@@ -137,15 +141,47 @@ class Reader(threading.Thread):
 
     def watch_with(self, works: tuple[TaskWork, ...]) -> None:
         """From the next packet on, these tasks decide what is decoded and looked at."""
-        accepted = {name for name, status in self.tasks.items() if status.analysis}
-        works = tuple(work for work in works if work.name in accepted)
-        analyses = tuple(s.analysis for s in self.tasks.values() if s.analysis)
+        with self._tasks_lock:
+            self._works = works
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Have the watch follow the tasks that are at work now."""
+        self._active = self._active_at(self._clock.wall_ms())
+        works = tuple(work for work in self._works if work.name in self._active)
+        found = (status.analysis for status in self._at_work())
+        analyses = tuple(analysis for analysis in found if analysis is not None)
         self.watch.analyses = analyses
         for analysis in analyses:
             analysis.slow_down(self.step.fps_factor)
         if works:
             self._demand = _demand(works)
             self.watch.change(self._demand, motion_of(work.task for work in works))
+
+    def heed_schedules(self) -> list[TaskStatus]:
+        """Begin and end what schedules say of this moment; the tasks that are at work no more."""
+        with self._tasks_lock:
+            active = self._active_at(self._clock.wall_ms())
+            if active == self._active:
+                return []
+            gone = [status for status in self._at_work() if status.work.name not in active]
+            self._begin_anew()
+            return gone
+
+    def _active_at(self, wall_ms: int) -> frozenset[str]:
+        return frozenset(
+            name
+            for name, status in list(self.tasks.items())
+            if status.analysis is not None and status.analysis.is_active(wall_ms)
+        )
+
+    def _at_work(self) -> list[TaskStatus]:
+        """The tasks whose pictures are wanted now."""
+        return [
+            status
+            for name, status in list(self.tasks.items())
+            if status.analysis is not None and name in self._active
+        ]
 
     def degrade(self, step: Step) -> None:
         """How far it may go from now on."""
@@ -278,9 +314,8 @@ class Reader(threading.Thread):
         while not seen.due and self._waiting:
             self._desk.errand(partial(self._waiting.popleft(), seen.frame))
         if seen.quiet or seen.check:  # nothing changed for any of them, whoever is due
-            for status in list(self.tasks.values()):
-                if status.analysis is not None:
-                    status.coverage.carried(seen.since_s)
+            for status in self._at_work():
+                status.coverage.carried(seen.since_s)
         for status in () if seen.quiet or seen.check else self._statuses(seen):
             if seen.level == "KEY":
                 status.coverage.unseen(max(0.0, seen.since_s - 1 / status.work.task.spec.fps))
@@ -304,9 +339,8 @@ class Reader(threading.Thread):
         return [status for status in list(self.tasks.values()) if status.analysis in seen.due]
 
     def _unseen(self, seconds: float) -> None:
-        for status in list(self.tasks.values()):
-            if not status.rejected:
-                status.coverage.unseen(seconds)
+        for status in self._at_work():
+            status.coverage.unseen(seconds)
 
     def _may_catch_up(self, stream_s: float) -> bool:
         return self._allows(stream_s * self.spent.awake_cost)

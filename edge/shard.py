@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import cv2
 import msgspec
@@ -36,6 +37,7 @@ from edge.budget import CatchUp, Governor
 from edge.clock import Clock, SystemClock
 from edge.coverage import Coverage
 from edge.desk import Desk
+from edge.facts import Facts
 from edge.pipe import (
     Apply,
     Beat,
@@ -123,6 +125,7 @@ class Shard:
         self._desk: Desk[Look] = Desk()
         self._readers: dict[StreamKey, Reader] = {}
         self._detectors: dict[str, Detector] = {}
+        self._facts = Facts()
         self._looks = 0
         self._first_look = threading.Event()
 
@@ -196,7 +199,14 @@ class Shard:
         coverage = Coverage(work.task.spec.fps, self._clock)
         try:
             detector = self._detector(work.task.spec.model.name)
-            analysis = Analysis(work.task, work.revision, detector, secrets.token_hex(6))
+            analysis = Analysis(
+                work.task,
+                work.revision,
+                detector,
+                secrets.token_hex(6),
+                zone=_zone(work.time_zone),
+                facts=self._facts,
+            )
         except (ModelError, ValueError) as error:
             log.warning("task %s rejected: %s", work.name, error)
             return TaskStatus(work, coverage, rejected=str(error))
@@ -376,15 +386,18 @@ class Shard:
         steps = self._governor.decide(loads, used_cores, self._cores, now_s)
         for reader in readers:
             reader.degrade(steps[reader.key])
+            for status in reader.heed_schedules():
+                self._desk.errand(partial(self._interrupt, reader, status, "inactive"))
 
     def _send_beat(self) -> None:
+        now_ms = self._clock.wall_ms()
         readers = list(self._readers.values())
         statuses = [(reader, s) for reader in readers for s in list(reader.tasks.values())]
         ratios = ((s.work.name, s.coverage.ratio()) for _, s in statuses)
         self._outgoing.send(
             Beat(
                 streams=tuple(reader.health() for reader in readers),
-                tasks=tuple(s.observed(reader) for reader, s in statuses),
+                tasks=tuple(s.observed(reader, now_ms) for reader, s in statuses),
                 looks=self._looks,
                 coverage={name: ratio for name, ratio in ratios if ratio is not None},
                 catch_ups_dropped=self._catch_up.dropped,
@@ -404,6 +417,14 @@ class Shard:
         done.wait(3.0)
         self._outgoing.wait_empty(3.0)
         self._outgoing.send(Finished())
+
+
+def _zone(name: str) -> ZoneInfo:
+    """A station's time zone. Raises ValueError if this machine does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError):
+        raise ValueError(f"this worker knows no time zone {name!r} of its station") from None
 
 
 def main(descriptor: int, black_box: int, dump: int) -> None:

@@ -84,7 +84,7 @@ def test_a_model_that_fails_is_no_coverage_and_is_told(shard: Shard) -> None:
     for _ in range(10):
         shard._look(Look(reader, Seen(FRAME, (analysis,)), 0.0))
     assert status.coverage.ratio() == 0.0
-    observed = status.observed(reader)
+    observed = status.observed(reader, 0)
     assert (observed.state, observed.revision) == ("Degraded", 7)
     assert "no memory for this picture" in observed.reason
 
