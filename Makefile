@@ -65,7 +65,7 @@ format: $(STAMP) ## Bring the code into shape
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew, with hashes, for every Python and machine we run on
-	@for extras in "edge" "center" "center edge dev"; do \
+	@for extras in "edge" "edge plates" "center" "center edge plates dev"; do \
 	  name=$${extras##* }; flags=""; for extra in $$extras; do flags="$$flags --extra $$extra"; done; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-annotate --no-emit-index-url $$flags --output-file requirements/$$name.txt pyproject.toml; \

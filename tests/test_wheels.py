@@ -29,7 +29,7 @@ def resolve(
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("lock", ["edge", "center", "dev"])
+@pytest.mark.parametrize("lock", ["edge", "plates", "center", "dev"])
 def test_there_is_a_wheel_for_every_dependency(
     lock: str, python: str, machine: str, tmp_path: Path
 ) -> None:
