@@ -1,60 +1,25 @@
 """Rules: what an operator wrote is what happens. Sentences first, then properties."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.vision.geometry import Box
 from edge.vision.program import compile_task, longest_absence_s
 from edge.vision.rules import START, State, close, step
+from tests.edge.vision import judging
+from tests.edge.vision.judging import INSIDE, OUTSIDE, T0_MS, Thing, standing
 from wire import specs
 from wire.events import Event
 
-T0_MS = 1_000_000
 FPS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """A track as rules see it."""
-
-    id: int
-    box: Box
-    label: str = "person"
-    score: float = 0.8
-    seen: bool = True
-    last_pts_s: float = 0.0
-
-
-def standing(x: float, y: float, height: float = 0.2) -> Box:
-    """A box whose foot is at x, y."""
-    return (x - 0.05, y - height, x + 0.05, y)
-
-
-INSIDE, OUTSIDE = standing(0.5, 0.7), standing(0.9, 0.2)
-
-
 def task(*rules: dict[str, Any], fps: float = FPS) -> specs.Task:
-    made = specs.parse(
-        {
-            "kind": "Task",
-            "metadata": {"name": "bay", "station": "s1"},
-            "spec": {
-                "camera": "cam",
-                "fps": fps,
-                "model": {"name": "m"},
-                "zones": {"pump": [[0.4, 0.4], [0.6, 0.4], [0.6, 0.8], [0.4, 0.8]]},
-                "lines": {"exit": [[0.1, 0.5], [0.9, 0.5]]},
-                "rules": list(rules),
-            },
-        }
-    )
-    assert isinstance(made, specs.Task)
-    return made
+    return judging.task(*rules, fps=fps)
 
 
 def run(
@@ -65,10 +30,7 @@ def run(
     state: State = START
     events: list[Event] = []
     for pts_s, tracks in looks:
-        seen = [
-            Thing(t.id, t.box, t.label, t.score, t.seen, pts_s if t.seen else t.last_pts_s)
-            for t in tracks
-        ]
+        seen = [replace(track, last_pts_s=pts_s) if track.seen else track for track in tracks]
         state, found = step(program, state, seen, pts_s, T0_MS + round(pts_s * 1000))
         events += found
     return events + (close(program, state, end) if end else [])
