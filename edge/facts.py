@@ -1,12 +1,15 @@
 """What the station's inputs say, and said lately: facts by input, each since its moment.
 
 Here: a bounded table for those who judge and those who tell, for any thread. Not here: how facts
-come in (display/inputs.py), where they are kept (store/facts.py), what a rule makes of them.
+come in (inputs.py, display/inputs.py), where they are kept (store/facts.py), what a rule makes of
+them.
 """
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from wire.facts import MAX_INPUTS, Fact
 
@@ -32,16 +35,43 @@ class Facts:
             held = self._facts.get(fact.input, ())
             place = bisect_right(held, fact.t_ms, key=_t_ms)
             before = held[place - 1] if place else None
-            if before == fact:
+            if before is not None and _same(before, fact):
                 return False
-            full = len(held) >= KEPT and place == 0
-            if full or (not held and len(self._facts) >= MAX_INPUTS):
+            if self._problem(fact, held):
                 self.refused += 1
                 return False
             same_moment = before is not None and before.t_ms == fact.t_ms
             first = held[: place - 1] if same_moment else held[:place]
             self._facts[fact.input] = (*first, fact, *held[place:])[-KEPT:]
             return True
+
+    def problem(self, fact: Fact) -> str:
+        """Why a fact would be refused, for people, or ""."""
+        with self._lock:
+            return self._problem(fact, self._facts.get(fact.input, ()))
+
+    def _problem(self, fact: Fact, held: tuple[Fact, ...]) -> str:
+        if not held and len(self._facts) >= MAX_INPUTS:
+            return f"there are {MAX_INPUTS} inputs already, and this would be another one"
+        if len(held) >= KEPT and fact.t_ms < held[0].t_ms:
+            return f"it is older than the {KEPT} facts of this input that are kept"
+        return ""
+
+    def not_after(self, t_ms: int) -> None:
+        """The clock was taken back to before this: what is said of later holds since this moment.
+
+        Otherwise such facts would wait for their time, and stand before all that come until then.
+        """
+        with self._lock:
+            for name, held in self._facts.items():
+                if held[-1].t_ms > t_ms:
+                    now = msgspec.structs.replace(held[-1], t_ms=t_ms)
+                    self._facts[name] = (*held[: bisect_left(held, t_ms, key=_t_ms)], now)
+
+    def kept(self) -> list[Fact]:
+        """All facts, by the name of their input and their moments."""
+        with self._lock:
+            return [fact for _, held in sorted(self._facts.items()) for fact in held]
 
     def newest(self) -> list[Fact]:
         """What each input said last, by its name."""
@@ -70,6 +100,11 @@ class Facts:
                     if after_ms < fact.t_ms < until_ms
                 }
             )
+
+
+def _same(one: Fact, other: Fact) -> bool:
+    # For Python true is 1, and nobody else means that.
+    return one == other and isinstance(one.value, bool) == isinstance(other.value, bool)
 
 
 def _t_ms(fact: Fact) -> int:
