@@ -14,7 +14,8 @@ while another looks at them.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
 
 import msgspec
@@ -28,6 +29,7 @@ from edge.vision.geometry import Box
 from edge.vision.track import LIKE, Track, Tracker
 from wire import specs
 from wire.events import Event
+from wire.facts import Fact
 
 LEAST_PATIENCE_S = 2.0
 LONGEST_PATIENCE_S = 60.0
@@ -51,6 +53,16 @@ def unknown_classes(task: specs.Task, labels: Sequence[str]) -> Iterator[specs.P
 
 def _unknown(path: tuple[str | int, ...], name: str, task: specs.Task) -> specs.Problem:
     return specs.Problem(path, f"model {task.spec.model.name!r} knows no class {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The last look: what was there, and what the inputs were known to say."""
+
+    tracks: Sequence[Track]
+    inputs: Mapping[str, Fact]
+    pts_s: float
+    t_ms: int
 
 
 class Analysis:
@@ -92,8 +104,7 @@ class Analysis:
         self._model = task.spec.model
         self._tracker = self._new_tracker()
         self._looked_s: float | None = None
-        self._before: tuple[Sequence[Track], float, int] | None = None
-        """The tracks of the last look, and when it was (stream seconds, wall milliseconds)."""
+        self._before: _Before | None = None
 
     def is_active(self, t_ms: int) -> bool:
         """Whether the task is at work at a moment, by its schedule."""
@@ -178,23 +189,28 @@ class Analysis:
             self._program, self._state, tracks, frame.pts_s, frame.t_ms, inputs
         )
         found += now
-        self._before = tracks, frame.pts_s, frame.t_ms
+        self._before = _Before(tracks, inputs, frame.pts_s, frame.t_ms)
         covered = None if coverage is None else round(coverage, 3)
         self._told = covered, level
         return [msgspec.structs.replace(each, coverage=covered, level=level) for each in found]
 
     def _meanwhile(self, frame: Frame) -> list[Event]:
         """What inputs said since the look before, also what they no longer say, with its tracks."""
-        if self._before is None or not self._inputs:
+        before = self._before
+        if before is None or not self._inputs:
             return []
-        tracks, before_s, before_ms = self._before
+        moments = self._facts.changes(before.t_ms, frame.t_ms, self._inputs)
+        if self._facts.at(before.t_ms, self._inputs) != before.inputs:
+            moments = [before.t_ms + 1, *moments]  # came too late for that look, but came
         found: list[Event] = []
-        for t_ms in self._facts.changes(before_ms, frame.t_ms, self._inputs):
+        judged_s = before.pts_s
+        for t_ms in moments:
             pts_s = frame.pts_s - (frame.t_ms - t_ms) / 1000
-            if before_s < pts_s < frame.pts_s:
+            if judged_s < pts_s < frame.pts_s:
+                judged_s = pts_s
                 inputs = self._facts.at(t_ms, self._inputs)
                 self._state, now = rules.step(
-                    self._program, self._state, tracks, pts_s, t_ms, inputs
+                    self._program, self._state, before.tracks, pts_s, t_ms, inputs
                 )
                 found += now
         return found

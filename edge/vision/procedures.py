@@ -18,6 +18,10 @@ reason:
 | skipped | the run ended before the step was done |
 
 What held already when the run began is not out of order.
+
+While the end holds, but not yet for `clear`, the run stands still: what happens then counts only if
+the end ceases to hold. After a run `begins` must cease, for longer than `grace`, before it can
+begin the next one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,9 +74,11 @@ class Memory:
     """What a procedure's rule remembers."""
 
     begins: Moment | None = None
-    """Since when `begins` holds, while there is no run."""
+    """Since when `begins` holds."""
     began: Moment | None = None
-    """When it held last."""
+    """When it held last, if it has not ceased since."""
+    spent: bool = False
+    """It began the run before, and has not ceased since."""
     run: _Run | None = None
     cool_until_s: float = 0.0
 
@@ -91,24 +97,25 @@ def judge(
     """The memory after a look, what became true with it, and how many incidents there were."""
     now = Moment(look.pts_s, look.t_ms)
     events: list[Event] = []
-    if memory.run is None:
-        memory = _awaited(rule, procedure, memory, look, now)
-        due_s = max(now.pts_s if memory.begins is None else memory.begins.pts_s + rule.for_s,
-                    memory.cool_until_s)  # fmt: skip
-        if memory.begins is None or memory.began != now or now.pts_s < due_s - EPSILON_S:
+    memory = _awaited(rule, procedure, memory, look, now)
+    run = memory.run
+    if run is None:
+        since = memory.begins
+        if since is None or memory.spent or memory.began != now:
+            return memory, events, incidents
+        due_s = max(since.pts_s + rule.for_s, memory.cool_until_s)
+        if now.pts_s < due_s - EPSILON_S:
             return memory, events, incidents
         incidents += 1
-        run = _begun(program, rule, procedure, memory.begins, look, incidents)
-        due = memory.begins.after(due_s - memory.begins.pts_s)
-        events.append(_told(program, rule, run, "start", due.t_ms))
-    else:
-        run = memory.run
-    run, found, is_over = _followed(program, rule, procedure, run, look, now)
+        run = _begun(program, rule, procedure, since, look, incidents)
+        events.append(_told(program, rule, run, "start", since.after(due_s - since.pts_s).t_ms))
+    run, found, ended = _followed(program, rule, procedure, run, look, now)
     events += found
-    if is_over:
-        ended_s = now.pts_s if run.ending is None else run.ending.pts_s
-        return Memory(cool_until_s=ended_s + rule.cooldown_s), events, incidents
-    return replace(memory, run=run), events, incidents
+    if ended is None:
+        return replace(memory, run=run), events, incidents
+    cool_until_s = ended.pts_s + rule.cooldown_s
+    spent = memory.began is not None
+    return replace(memory, spent=spent, run=None, cool_until_s=cool_until_s), events, incidents
 
 
 def close(program: Program, rule: ReadyRule, memory: Memory, reason: str) -> list[Event]:
@@ -127,7 +134,7 @@ def _awaited(
     if holds(rule, procedure.begins, look):
         return replace(memory, begins=memory.begins or now, began=now)
     if memory.began is not None and now.pts_s - memory.began.pts_s > rule.grace_s + EPSILON_S:
-        return replace(memory, begins=None, began=None)
+        return replace(memory, begins=None, began=None, spent=False)
     return memory
 
 
@@ -160,8 +167,8 @@ def _followed(
     run: _Run,
     look: Look,
     now: Moment,
-) -> tuple[_Run, list[Event], bool]:
-    """A run after a look, its events, and whether it is over."""
+) -> tuple[_Run, list[Event], Moment | None]:
+    """A run after a look, its events, and when it ended, if it is over."""
     events: list[Event] = []
     true = {
         step.name: run.true.get(step.name, now)
@@ -169,9 +176,35 @@ def _followed(
         if _is_true(rule, step, look)
     }
     run = replace(run, true=true, known=run.known & true.keys(), last=now)
+    run = _ending(rule, procedure, run, look, now)
+    ending = run.ending
+    if ending in (None, now):
+        run, events = _worked(program, rule, procedure, run, look, now)
+    elif (step := _at_work(procedure, run)) is not None:
+        run = _lapsed(rule, step, run, look, now)
+    if ending is None or now.pts_s - ending.pts_s < rule.clear_s - EPSILON_S:
+        return run, events, None
+    left = procedure.steps[_done(procedure, run) :]
+    run, found = _broken(program, rule, run, [("skipped", ending, step) for step in left])
+    end = _told(program, rule, run, "end", ending.t_ms, "violated" if run.broken else "completed")
+    return run, [*events, *found, end], ending
+
+
+def _worked(
+    program: Program,
+    rule: ReadyRule,
+    procedure: specs.Procedure,
+    run: _Run,
+    look: Look,
+    now: Moment,
+) -> tuple[_Run, list[Event]]:
+    """The steps that are done by now, one after the other, and what is broken by now."""
+    events: list[Event] = []
     while (step := _at_work(procedure, run)) is not None:
-        done, run, broken = _stepped(rule, step, run, look, now)
-        run, found = _broken(program, rule, run, [(*each, step) for each in broken])
+        run = _lapsed(rule, step, run, look, now)
+        done = _done_at(step, run, now)
+        broken = [(*each, step) for each in _breaches(rule, step, run, done, now)]
+        run, found = _broken(program, rule, run, broken)
         events += found
         if done is None:
             break
@@ -181,16 +214,7 @@ def _followed(
             _told(program, rule, run, "update", done.t_ms, step=step.name, message=message)
         )
     run, found = _broken(program, rule, run, list(_out_of_order(procedure, run)))
-    events += found
-    run, is_over = _ending(rule, procedure, run, look, now)
-    if is_over:
-        ending = run.ending or now
-        left = procedure.steps[_done(procedure, run) :]
-        run, found = _broken(program, rule, run, [("skipped", ending, step) for step in left])
-        reason = "violated" if run.broken else "completed"
-        events += found
-        events.append(_told(program, rule, run, "end", ending.t_ms, reason))
-    return run, events, is_over
+    return run, events + found
 
 
 def _is_true(rule: ReadyRule, step: specs.Step, look: Look) -> bool:
@@ -208,32 +232,34 @@ def _done(procedure: specs.Procedure, run: _Run) -> int:
     return len(run.stages) - (run.stages[-1].until_ms is None)
 
 
-def _stepped(
-    rule: ReadyRule, step: specs.Step, run: _Run, look: Look, now: Moment
-) -> tuple[Moment | None, _Run, list[tuple[str, Moment]]]:
-    """When the step at work was done, if it is; and what it broke until then, and when."""
-    broken: list[tuple[str, Moment]] = []
-    lasts_s = step.lasts or 0.0
-    done: Moment | None = None
+def _lapsed(rule: ReadyRule, step: specs.Step, run: _Run, look: Look, now: Moment) -> _Run:
+    """The run that knows since when the `while` of the step at work is not known to hold."""
+    if step.while_ is None or holds(rule, step.while_, look):
+        return replace(run, lapsed=None)
+    return replace(run, lapsed=run.lapsed or now)
+
+
+def _done_at(step: specs.Step, run: _Run, now: Moment) -> Moment | None:
+    """When the step at work was done, if it is."""
     if step.until is None:
-        if now.pts_s - run.entered.pts_s >= lasts_s - EPSILON_S:
-            done = run.entered.after(lasts_s)
-    elif step.name in run.true:
-        done = max(run.true[step.name], run.entered, key=lambda moment: moment.pts_s)
-        if done.pts_s - run.entered.pts_s < lasts_s - EPSILON_S:
-            broken.append(("early", done))
-    ended = done or now
-    if step.within is not None and ended.pts_s - run.entered.pts_s > step.within + EPSILON_S:
-        broken.append(("late", run.entered.after(step.within)))
-    if step.while_ is not None:
-        if holds(rule, step.while_, look):
-            run = replace(run, lapsed=None)
-        elif run.lapsed is None:
-            run = replace(run, lapsed=now)
-        lapsed = run.lapsed
-        if lapsed is not None and ended.pts_s - lapsed.pts_s > rule.grace_s + EPSILON_S:
-            broken.append(("interrupted", lapsed.after(rule.grace_s)))
-    return done, run, broken
+        due = run.entered.after(step.lasts or 0.0)
+        return due if now.pts_s >= due.pts_s - EPSILON_S else None
+    true = run.true.get(step.name)
+    return true and max(true, run.entered, key=lambda moment: moment.pts_s)
+
+
+def _breaches(
+    rule: ReadyRule, step: specs.Step, run: _Run, done: Moment | None, now: Moment
+) -> Iterator[tuple[str, Moment]]:
+    """What the step at work broke until it was done, or until now; and when."""
+    ended_s = (done or now).pts_s
+    took_s = ended_s - run.entered.pts_s
+    if done is not None and step.lasts is not None and took_s < step.lasts - EPSILON_S:
+        yield "early", done
+    if step.within is not None and took_s > step.within + EPSILON_S:
+        yield "late", run.entered.after(step.within)
+    if run.lapsed is not None and ended_s - run.lapsed.pts_s > rule.grace_s + EPSILON_S:
+        yield "interrupted", run.lapsed.after(rule.grace_s)
 
 
 def _left(procedure: specs.Procedure, run: _Run, done: Moment) -> _Run:
@@ -261,16 +287,13 @@ def _out_of_order(
 
 def _ending(
     rule: ReadyRule, procedure: specs.Procedure, run: _Run, look: Look, now: Moment
-) -> tuple[_Run, bool]:
-    """Since when the end holds, and whether it has held for long enough."""
+) -> _Run:
+    """The run that knows since when its end holds."""
     if procedure.ends is not None:
         ends = holds(rule, procedure.ends, look) is True
     else:
         ends = holds(rule, procedure.begins, look) is False
-    if not ends:
-        return replace(run, ending=None), False
-    ending = run.ending or now
-    return replace(run, ending=ending), now.pts_s - ending.pts_s >= rule.clear_s - EPSILON_S
+    return replace(run, ending=(run.ending or now) if ends else None)
 
 
 def _broken(
