@@ -42,7 +42,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact. `t_ms` is when it became true: wall time of the station, UTC milliseconds."""
 
     kind: str
-    """presence, crossing, count, procedure; camera for faults of a camera; others are welcome."""
+    """presence, crossing, count, procedure; camera for faults of a camera; plate for a number plate
+    that was read; others are welcome."""
     t_ms: int
     camera: str
     severity: str
@@ -64,6 +65,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float | None = None
     box: Box | None = None
     """x1, y1, x2, y2 as fractions of the picture."""
+    plate: str = ""
+    """The number plate of the object, where it is known: as read, or a pseudonym that begins with
+    `#`, as the task's `plates.keep` says."""
     count: int | None = None
     zone: str = ""
     line: str = ""

@@ -7,6 +7,7 @@ a rule is judged (edge/vision/rules.py), files.
 
 from wire.specs.hours import DAYS, Day, Schedule, is_active, next_change_ms
 from wire.specs.places import CameraSpec, StationSpec, Stream, WorkerSpec, shown_url
+from wire.specs.plates import Plates
 from wire.specs.problems import Problem, SpecError, dotted, problems_of
 from wire.specs.resources import (
     KINDS,
@@ -83,6 +84,7 @@ __all__ = [
     "Model",
     "Name",
     "Not",
+    "Plates",
     "Point",
     "Polygon",
     "Presence",

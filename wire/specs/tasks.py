@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wire.specs.hours import Schedule
+from wire.specs.plates import Plates
 from wire.specs.problems import Problem
 from wire.specs.rules import Counted, Crossing, Presence, Rule, leaves
 from wire.specs.values import Classes, Label, Name, Point, Spec
@@ -62,10 +63,20 @@ class TaskSpec(Spec):
         default_factory=dict,
         max_length=MAX_ZONES,
         description="areas whose motion wakes nothing: a burned-in clock, a flag, a tree; objects "
-        "in them are still detected once the stream is awake",
+        "in them are still detected once the stream is awake. They are filled in every picture of "
+        "the stream that is stored or shown",
+    )
+    blur: dict[Name, Polygon] = Field(
+        default_factory=dict,
+        max_length=MAX_ZONES,
+        description="areas that nobody may recognise: a neighbour's door, a keypad; coarse and "
+        "blurred in every picture of the stream that is stored or shown, whichever task asks",
     )
     lines: dict[Name, tuple[Point, Point]] = Field(default_factory=dict, max_length=MAX_ZONES)
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES)
+    plates: Plates | None = Field(
+        default=None, description="number plates of vehicles that stand; default: none is read"
+    )
     schedule: Schedule | None = Field(
         default=None,
         description="when the task is at work, in the station's time zone; default: always",
@@ -75,7 +86,7 @@ class TaskSpec(Spec):
 def task_problems(spec: TaskSpec) -> Iterator[Problem]:
     """Names that lead nowhere or twice, and shapes that hold nothing."""
     seen: set[str] = set()
-    for field, areas in (("zones", spec.zones), ("masks", spec.masks)):
+    for field, areas in (("zones", spec.zones), ("masks", spec.masks), ("blur", spec.blur)):
         for name, points in areas.items():
             if not _has_area(points):
                 yield Problem(("spec", field, name), "the polygon encloses no area")
@@ -87,6 +98,8 @@ def task_problems(spec: TaskSpec) -> Iterator[Problem]:
             yield Problem(
                 ("spec", "model", "scores", name), f"class {name!r} is not in spec.model.classes"
             )
+    if spec.plates is not None:
+        yield from _plates_problems(spec.plates, spec)
     for index, rule in enumerate(spec.rules):
         at: tuple[str | int, ...] = ("spec", "rules", index)
         if rule.name in seen:
@@ -108,6 +121,16 @@ def _leaf_problems(
         for name in leaf.classes:
             if name not in spec.model.classes:
                 yield Problem((*at, "class"), f"class {name!r} is not in spec.model.classes")
+
+
+def _plates_problems(plates: Plates, spec: TaskSpec) -> Iterator[Problem]:
+    if plates.zone is not None and plates.zone not in spec.zones:
+        yield Problem(("spec", "plates", "in"), f"no zone {plates.zone!r} in spec.zones")
+    for name in plates.classes or ():
+        if spec.model.classes is not None and name not in spec.model.classes:
+            yield Problem(
+                ("spec", "plates", "classes"), f"class {name!r} is not in spec.model.classes"
+            )
 
 
 def _has_area(points: tuple[Point, ...]) -> bool:
