@@ -127,6 +127,14 @@ def replay(
     start: Annotated[
         str, typer.Option(help="Wall time of each recording's first picture.")
     ] = "2026-01-01T00:00:00Z",
+    time_zone: Annotated[str, typer.Option(help="The station's time zone, for schedules.")] = "UTC",
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="What inputs said: one JSON object a line, with input, value and at_s (seconds of"
+            " the recording) or t_ms."
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -147,7 +155,14 @@ def replay(
     folders = models or [Path("models")]
     raise typer.Exit(
         command(
-            files=files, task_file=task, model=model, models=folders, start=start, as_json=as_json
+            files=files,
+            task_file=task,
+            model=model,
+            models=folders,
+            start=start,
+            time_zone=time_zone,
+            inputs=inputs,
+            as_json=as_json,
         )
     )
 

@@ -128,12 +128,33 @@ def _paragraphs(
                 f" {demand.fps:g} looks a second while something happens,"
                 f" priority {demand.priority}, decode {spec.decode}",
                 *_columns([("rule", "must see", "why"), *rows], "<><"),
+                *_asides(spec),
             ]
         )
     for each in streams:
         # A task that wants every frame leaves nothing to tell apart.
         plans = dict.fromkeys(_plan(idle(each.demand, trait)) for trait in traits)
         yield "\n".join([_headline(each), *_columns([("decoded", "why"), *plans], "<<")])
+
+
+def _asides(spec: specs.TaskSpec) -> Iterator[str]:
+    """When the task is at work, and which inputs of the station it waits for."""
+    if spec.schedule is not None:
+        yield f"  at work: {_hours(spec.schedule)}, in the station's time zone"
+    for rule in spec.rules:
+        if rule.schedule is not None:
+            yield f"  {rule.name}: only {_hours(rule.schedule)}"
+    if names := _inputs(spec):
+        yield f"  inputs that it asks: {', '.join(names)}"
+
+
+def _hours(schedule: specs.Schedule) -> str:
+    days = "" if schedule.days == specs.DAYS else f" on {', '.join(schedule.days)}"
+    return f"{', '.join(schedule.active)}{days}"
+
+
+def _inputs(spec: specs.TaskSpec) -> list[str]:
+    return sorted({part.input for rule in spec.rules for _, part in specs.inputs(rule)})
 
 
 def _headline(each: Watched) -> str:
@@ -179,6 +200,7 @@ def _plain(
                 "station": task.metadata.station,
                 "camera": task.spec.camera,
                 "stream": task.spec.stream,
+                "inputs": _inputs(task.spec),
                 **asdict(of_task(task)),
             }
             for task in tasks

@@ -24,7 +24,8 @@ class Facts:
     too many, and those older than all that are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = KEPT) -> None:
+        self._most = most
         self.refused = 0
         self._lock = threading.Lock()
         self._facts: dict[str, tuple[Fact, ...]] = {}
@@ -42,7 +43,7 @@ class Facts:
                 return False
             same_moment = before is not None and before.t_ms == fact.t_ms
             first = held[: place - 1] if same_moment else held[:place]
-            self._facts[fact.input] = (*first, fact, *held[place:])[-KEPT:]
+            self._facts[fact.input] = (*first, fact, *held[place:])[-self._most :]
             return True
 
     def problem(self, fact: Fact) -> str:
@@ -53,8 +54,8 @@ class Facts:
     def _problem(self, fact: Fact, held: tuple[Fact, ...]) -> str:
         if not held and len(self._facts) >= MAX_INPUTS:
             return f"there are {MAX_INPUTS} inputs already, and this would be another one"
-        if len(held) >= KEPT and fact.t_ms < held[0].t_ms:
-            return f"it is older than the {KEPT} facts of this input that are kept"
+        if len(held) >= self._most and fact.t_ms < held[0].t_ms:
+            return f"it is older than the {self._most} facts of this input that are kept"
         return ""
 
     def not_after(self, t_ms: int) -> None:

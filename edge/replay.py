@@ -12,11 +12,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO
 from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from rich.console import Console
@@ -24,6 +25,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from edge.analysis import Analysis
 from edge.clock import Clock, SystemClock
+from edge.facts import Facts
 from edge.video import demand as demands
 from edge.video.decode import Decoder, DecodeStats, starting_at
 from edge.video.errors import SourceError
@@ -33,11 +35,23 @@ from edge.vision.manifest import Manifest, MissingModelError, ModelError, at, fi
 from edge.watch import Seen, Watch, motion_of
 from wire import specs, text
 from wire.events import Event, encode_event
+from wire.facts import MAX_FACT_BYTES, Fact, InputName, Value
 
 BAD_INPUT = 2
+MAX_FACTS = 100_000
+"""Of one replay."""
 Decode = Literal["task", "adaptive", "full"]
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 """A path that was written as a URL has lost one of its slashes."""
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of a file of facts; `at_s` is since the beginning of the recording."""
+
+    input: InputName
+    value: Value
+    t_ms: int | None = None
+    at_s: float | None = None
 
 
 class ReplayError(Exception):
@@ -79,9 +93,12 @@ def replay(
     summary: Summary | None = None,
     progress: Callable[[int], object] = lambda _: None,
     on_look: Callable[[Seen], object] = lambda _: None,
+    zone: tzinfo = UTC,
+    facts: Facts | None = None,
 ) -> Iterator[Event]:
     """The events of one recording; open incidents end as `interrupted` with it.
 
+    `zone` is the station's time zone, `facts` what its inputs say.
     `decode` says how much of it is decoded, instead of the task. `limit_s` stops after that much of
     its time. `progress` gets the bytes of each packet that was read, `on_look` each picture that is
     looked at. Raises SourceError if the file cannot be read, or holds no picture to be decoded;
@@ -89,7 +106,7 @@ def replay(
     """
     summary = summary if summary is not None else Summary()
     stats = DecodeStats()
-    analysis = Analysis(task, 0, detector, _scope(file))
+    analysis = Analysis(task, 0, detector, _scope(file), zone=zone, facts=facts)
     stream = specs.Stream(url=f"file://{quote(str(file.resolve()))}", pace="fast")
     failure: SourceError | None = None
     watch = _watch(task, analysis, decode)
@@ -155,6 +172,8 @@ def command(
     model: str | None = None,
     models: Sequence[Path] = (),
     start: str = "2026-01-01T00:00:00Z",
+    time_zone: str = "UTC",
+    inputs: Path | None = None,
     decode: Decode = "task",
     as_json: bool = False,
     out: BinaryIO | None = None,
@@ -164,7 +183,7 @@ def command(
     """Replay files under a task; events as JSON lines on `out`. Returns the exit code.
 
     `model` is a name, or the path of an `.onnx` file or a `model.toml`; without it the task's own
-    model is used. A file that cannot be read gets a line on `err` and makes the code 2 at
+    model is used. `inputs` is a file of facts, see `read_facts`. A file that cannot be read gets a line on `err` and makes the code 2 at
     the end; the events of the others are written all the same.
     """
     out, err = out or sys.stdout.buffer, err or sys.stderr
@@ -174,6 +193,8 @@ def command(
         task = read_task(task_file)
         detector = Detector(_manifest(model, models, task), threads=1)
         start_ms = _milliseconds(start)
+        zone = _zone(time_zone)
+        facts = None if inputs is None else read_facts(inputs, start_ms)
         # The classes are checked before the first file is touched.
         Analysis(task, 0, detector, "")
     except (ReplayError, ModelError) as error:
@@ -191,7 +212,7 @@ def command(
             try:
                 for event in replay(
                     file, task, detector, decode=decode, start_ms=start_ms, summary=summary,
-                    progress=partial(bar.advance, shown),
+                    progress=partial(bar.advance, shown), zone=zone, facts=facts,
                 ):  # fmt: skip
                     summary.events += 1
                     out.write(encode_event(event) + b"\n")
@@ -222,6 +243,49 @@ def read_task(path: Path) -> specs.Task:
     if not isinstance(resource, specs.Task):
         raise ReplayError(f"{path}: kind: a Task is needed here, this is a {resource.kind}")
     return resource
+
+
+def read_facts(path: Path, start_ms: int) -> Facts:
+    """What inputs said, of a file with one fact as JSON in each line. Raises ReplayError.
+
+    `{"input": "nozzle-2", "value": "lifted", "at_s": 12.5}`: seconds after the recording's
+    beginning, or `t_ms`, UTC milliseconds.
+    """
+    decoder = msgspec.json.Decoder(_Line)
+    facts = Facts(most=MAX_FACTS)
+    try:
+        with path.open("rb") as file:
+            for number in range(1, MAX_FACTS + 2):
+                line = file.readline(MAX_FACT_BYTES + 1)
+                if not line:
+                    return facts
+                if len(line) > MAX_FACT_BYTES:
+                    raise ReplayError(f"{path}:{number}: longer than {MAX_FACT_BYTES} bytes")
+                if line.strip():
+                    facts.put(_fact(decoder, line, start_ms, f"{path}:{number}"))
+    except OSError as error:
+        raise ReplayError(f"{path}: cannot be read: {error.strerror}") from None
+    raise ReplayError(f"{path}: more than {MAX_FACTS} facts")
+
+
+def _fact(decoder: "msgspec.json.Decoder[_Line]", line: bytes, start_ms: int, where: str) -> Fact:
+    try:
+        said = decoder.decode(line)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ReplayError(f"{where}: no fact: {error}") from None
+    if (said.t_ms is None) == (said.at_s is None):
+        raise ReplayError(f"{where}: give either at_s or t_ms")
+    t_ms = said.t_ms if said.t_ms is not None else start_ms + round((said.at_s or 0.0) * 1000)
+    return Fact(input=said.input, value=said.value, t_ms=t_ms)
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ReplayError(
+            f"--time-zone {name}: there is none; write for example Europe/Berlin"
+        ) from None
 
 
 def _manifest(model: str | None, folders: Sequence[Path], task: specs.Task) -> Manifest:
