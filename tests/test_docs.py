@@ -9,6 +9,7 @@ import pytest
 
 from center.config import ServeConfig
 from edge.config import Config
+from wire import specs, text
 from wire.topics import DownChannel, UpChannel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_of_resources_are_resources(page: Path) -> None:
+    """What a page shows as a resource can be applied as it stands."""
+    for example in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for document in text.read(example.encode()):
+            if isinstance(document.content, dict) and "kind" in document.content:
+                specs.parse(document.content)
 
 
 def test_the_map_names_files_that_exist() -> None:

@@ -160,7 +160,7 @@ def _still_cool(memory: _Memory, alive: Container[int], pts_s: float) -> _Memory
     cool = {
         key: until_s
         for key, until_s in memory.cool_until_s.items()
-        if key in alive and (until_s > pts_s or key in memory.holds)
+        if key in alive and (until_s > pts_s + EPSILON_S or key in memory.holds)
     }
     return replace(memory, cool_until_s=cool)
 
