@@ -61,6 +61,9 @@ def serve(
     page_within: Annotated[
         str | None, typer.Option(help="an alarm that is older when it comes is late: 15m")
     ] = None,
+    max_model_mb: Annotated[
+        int | None, typer.Option(help="MiB that a model's file may have [512]")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="a TOML file with the same options", envvar="FORECOURT_CENTER_CONFIG"),
@@ -79,6 +82,7 @@ def serve(
         "heartbeat_s": heartbeat_s,
         "window": window,
         "page_within": page_within,
+        "max_model_mb": max_model_mb,
     }
     try:
         _refuse_passwords(broker or [], database)

@@ -19,6 +19,7 @@ from center.api import (
     events,
     logins,
     metrics,
+    models,
     notifications,
     stations,
     tasks,
@@ -122,6 +123,7 @@ def running(config: ServeConfig, clock: Clock) -> Iterator[Center]:
             strangers=downlink.strangers,
             link_stats=link.stats,
             calls=asking,
+            model_bytes=config.max_model_mb * 2**20,
         )
         app = build(desk)
         console.mount(app, desk)
@@ -135,10 +137,13 @@ def build(desk: Desk) -> FastAPI:
     app.add_middleware(BodyLimit)
     errors.install(app)
     nouns = APIRouter(prefix=API, dependencies=[Depends(bearer)], responses=REFUSALS)
-    for noun in (stations, workers, calls, cameras, tasks, events, notifications, webhooks, logins):
+    for noun in (
+        stations, workers, calls, cameras, tasks, models, events, notifications, webhooks, logins,
+    ):  # fmt: skip
         nouns.include_router(noun.router)
     app.include_router(nouns)
     app.include_router(calls.pictures, prefix=API, responses=REFUSALS)
+    app.include_router(models.files, prefix=API, responses=REFUSALS)
     app.include_router(metrics.router, responses={401: {"model": Sentence}})
 
     @app.get("/healthz", tags=["health"])

@@ -1,4 +1,4 @@
-"""Who may in: API tokens, one-time login codes, sessions of the console.
+"""Who may in: API tokens, one-time login codes, sessions of the console, workers' tokens.
 
 Here: making, finding and ending them, and slowing down guessing. Not here: HTTP (api, console).
 
@@ -18,7 +18,7 @@ from typing import Literal
 from sqlalchemy import Connection, delete, insert, or_, select
 
 from center.clock import Clock
-from center.tables import tokens
+from center.tables import tokens, worker_tokens
 
 Kind = Literal["api", "session", "code"]
 
@@ -26,6 +26,8 @@ COOKIE = "forecourt_session"
 """Set it HttpOnly, SameSite=Strict, Path=/, and Secure where the page came by https."""
 SESSION_S = 12 * 3600
 CODE_S = 300
+MAX_WORKER_TOKENS = 2
+"""Of each worker: the newest, and the one that it replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,35 @@ def has_token(connection: Connection) -> bool:
     return (
         connection.execute(select(tokens.c.name).where(tokens.c.kind == "api")).first() is not None
     )
+
+
+def issue_worker(connection: Connection, worker: str, now_ms: int) -> str:
+    """A new secret with which a worker fetches files; the caller has made sure that it exists.
+
+    The one before stays good, so that a station can change to the new one; older ones end.
+    """
+    column = worker_tokens.c
+    kept = select(column.sha256).where(column.worker == worker)
+    newest = connection.execute(kept.order_by(column.created_ms.desc(), column.sha256)).scalars()
+    ended = list(newest)[MAX_WORKER_TOKENS - 1 :]
+    connection.execute(delete(worker_tokens).where(column.sha256.in_(ended)))
+    secret = f"fc-worker-{secrets.token_urlsafe(32)}"
+    connection.execute(
+        insert(worker_tokens).values(sha256=_hash(secret), worker=worker, created_ms=now_ms)
+    )
+    return secret
+
+
+def revoke_worker(connection: Connection, worker: str) -> int:
+    """End every secret of a worker; how many there were."""
+    ended = delete(worker_tokens).where(worker_tokens.c.worker == worker)
+    return connection.execute(ended).rowcount
+
+
+def worker_of(connection: Connection, secret: str) -> str | None:
+    """The worker that a secret was given to."""
+    statement = select(worker_tokens.c.worker).where(worker_tokens.c.sha256 == _hash(secret))
+    return connection.execute(statement).scalar()
 
 
 def write_secret(path: Path, secret: str) -> None:

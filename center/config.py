@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from wire import specs
 from wire.link import Broker
+from wire.manifest import MAX_MODEL_BYTES
 
 PREFIX = "FORECOURT_CENTER_"
 MAX_FILE_BYTES = 64 * 1024
@@ -122,6 +123,8 @@ class ServeConfig(BaseModel):
     heartbeat_s: Annotated[float, Field(ge=0.2, le=3600)] = 60.0
     window: Annotated[int, Field(ge=1, le=64)] = 4
     page_within: specs.Seconds = 900.0
+    max_model_mb: Annotated[int, Field(ge=1, le=MAX_MODEL_BYTES // 2**20)] = 512
+    """Of 2^20 bytes each."""
 
     @property
     def database_url(self) -> URL | None:

@@ -4,23 +4,31 @@ Here: one edit = one transaction: the resource, the documents that follow from i
 the downlink. Not here: HTTP, pages, and what single resources require (the nouns).
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from center import cameras, db, dispatch, stations, tasks, workers
+from center import auth, cameras, db, dispatch, models, stations, tasks, workers
 from center.auth import Throttle
 from center.calls import Calls
 from center.clock import Clock
 from center.db import Database
 from center.live import Bell
 from center.metrics import Metrics
-from center.resources import Change
+from center.resources import Change, ConflictError
 from wire import specs
+from wire.models import Published
+
+MODEL_BYTES = 512 * 2**20
+MAX_FETCHES = 64
+"""Files that one center sends at the same time; who comes then is asked to come again."""
+_STATIONS_AT_ONCE = 50
+"""In one transaction, where a model changes the documents of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,12 @@ class Desk:
     link_stats: Callable[[], Mapping[str, float]]
     """Counters and sizes of the link to the broker, as `wire.link.Link.stats` has them."""
     calls: Calls
+    model_bytes: int = MODEL_BYTES
+    """A model's file may have so many."""
+    fetching: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MAX_FETCHES)
+    )
+    """Files that are being sent; each holds a part of its file in memory."""
 
     def put(self, resource: specs.Resource, *, dry_run: bool = False) -> Change:
         """Create or update a resource.
@@ -98,6 +112,66 @@ class Desk:
             woken = dispatch.refresh(connection, station, self.clock.now_ms())
         if not dry_run:
             self.wake(woken)
+
+    def put_part(self, sha256: str, number: int, content: bytes) -> bool:
+        """Store a part of a model's file; False: it is whole already. Raises ConflictError."""
+        with self.database.transaction() as connection:
+            now_ms = self.clock.now_ms()
+            return models.put_part(connection, sha256, number, content, now_ms, self.model_bytes)
+
+    def put_model(self, model: Published, *, dry_run: bool = False) -> Change:
+        """Create or update a model, whose file was stored before, and tell the workers that use it.
+
+        Raises ConflictError with nothing changed. Stations are told a few at a time; if that
+        breaks off, the same again goes on with it.
+        """
+        try:
+            with self.database.reading() as connection:
+                models.verify(connection, model, self.model_bytes)
+        except models.SpoiledError:
+            with self._edit() as connection:
+                models.throw_away(connection, model.sha256)
+            raise
+        with self._edit(dry_run) as connection:
+            change = models.put(connection, model, self.clock.now_ms())
+        if not dry_run:
+            self._tell_stations(model.name)
+        return change
+
+    def _tell_stations(self, model: str) -> None:
+        """Bring the documents of all stations whose tasks name the model up to date."""
+        with self.database.reading() as connection:
+            names = models.stations_of(connection, model)
+        refused: ConflictError | None = None
+        for some in db.chunks(names, _STATIONS_AT_ONCE):
+            woken: list[str] = []
+            with self._edit() as connection:
+                for station in some:
+                    try:
+                        woken += dispatch.refresh(connection, station, self.clock.now_ms())
+                    except ConflictError as error:  # one station must not keep it from the others
+                        refused = refused or error
+            if woken:
+                self.wake(woken)
+        if refused is not None:
+            raise refused
+
+    def delete_model(self, name: str, *, dry_run: bool = False) -> None:
+        """No document changes: a model that no task names is in none. Raises as `models.remove`."""
+        with self._edit(dry_run) as connection:
+            models.remove(connection, name, self.clock.now_ms())
+
+    def issue_worker_token(self, name: str) -> str:
+        """A new secret with which the worker fetches files. Raises NotFoundError."""
+        with self._edit() as connection:
+            workers.require(connection, name)
+            return auth.issue_worker(connection, name, self.clock.now_ms())
+
+    def revoke_worker_tokens(self, name: str) -> int:
+        """End the worker's secrets; how many there were. Raises NotFoundError."""
+        with self._edit() as connection:
+            workers.require(connection, name)
+            return auth.revoke_worker(connection, name)
 
     @contextmanager
     def _edit(self, dry_run: bool = False) -> Iterator[Connection]:

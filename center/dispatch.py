@@ -2,8 +2,8 @@
 
 Here: the one place where wishes become work, and the messages that carry it. Not here: sending
 them (documents), choosing the worker (placement). A worker's document holds its tasks, the
-cameras that these need, and of its station what it must know, each as the canonical bytes of the
-resource, passwords included.
+cameras and the center's models that these need, and of its station what it must know, each as
+the canonical bytes of the resource, passwords included.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,20 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from center import db, observed, placement, presence, resources, workers
 from center.resources import ConflictError
-from center.tables import cameras, desired, desired_history, desired_items, meta, stations, tasks
+from center.tables import (
+    cameras,
+    desired,
+    desired_history,
+    desired_items,
+    meta,
+    models,
+    stations,
+    tasks,
+)
 from wire import messages, specs
 from wire.codec import MAX_RAW_BYTES
 from wire.messages import MAX_DOCUMENT_BYTES, PART_BYTES, Delta, Desired, Item, Known, Tombstone
+from wire.models import KIND as MODEL
 
 MAX_TOMBSTONES = 1000
 MAX_HISTORY = 64
@@ -58,11 +68,19 @@ def refresh(connection: Connection, station: str, now_ms: int) -> list[str]:
 def _documents(
     connection: Connection, station: str, names: list[str]
 ) -> dict[str, dict[Key, Wanted]]:
-    """Each worker's items, from the station's tasks and cameras."""
+    """Each worker's items, from the station's tasks and cameras, and the center's models."""
     task_rows = connection.execute(select(tasks).where(tasks.c.station == station)).all()
     camera_rows = {
         row.name: row
         for row in connection.execute(select(cameras).where(cameras.c.station == station))
+    }
+    model_rows = {
+        row.name: row
+        for row in connection.execute(
+            select(models.c.name, models.c.revision, models.c.document).where(
+                models.c.name.in_(sorted({row.model for row in task_rows}))
+            )
+        )
     }
     station_row = connection.execute(select(stations).where(stations.c.name == station)).one()
     home = _home(station_row)
@@ -74,6 +92,9 @@ def _documents(
             camera = camera_rows[row.camera]
             documents[worker]["Camera", camera.name] = Wanted(camera.revision, camera.document)
             documents[worker]["Task", row.name] = Wanted(row.revision, row.document)
+            model = model_rows.get(row.model)
+            if model is not None:  # else the worker has it in a folder of its own, or tells
+                documents[worker][MODEL, model.name] = Wanted(model.revision, model.document)
             if home is not None:
                 documents[worker]["Station", station] = Wanted(station_row.revision, home)
     return documents

@@ -71,6 +71,21 @@ tokens = Table(
     comment="what opens the center",
 )
 
+worker_tokens = Table(
+    "worker_tokens",
+    metadata,
+    Column("sha256", Text, primary_key=True, comment="of the secret; the secret is never kept"),
+    Column(
+        "worker",
+        Text,
+        ForeignKey("workers.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("created_ms", BigInteger, nullable=False),
+    comment="with which workers fetch files; they open nothing else",
+)
+
 stations = Table(
     "stations",
     metadata,
@@ -112,6 +127,14 @@ tasks = Table(
     Column("station", Text, ForeignKey("stations.name"), primary_key=True),
     Column("name", Text, primary_key=True),
     Column("camera", Text, nullable=False, comment="spec.camera, for the reference"),
+    Column(
+        "model",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        index=True,
+        comment="spec.model.name; the center may not have it: then the workers must",
+    ),
     Column("document", LargeBinary, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
@@ -119,6 +142,29 @@ tasks = Table(
     ForeignKeyConstraint(["station", "camera"], ["cameras.station", "cameras.name"]),
     Index(None, "station", "camera"),
     comment="operators' wishes",
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sha256", Text, nullable=False, index=True, comment="of its file"),
+    Column("size_bytes", BigInteger, nullable=False, comment="of its file"),
+    Column("document", LargeBinary, nullable=False, comment="wire.models.canonical of it"),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    comment="neural networks that workers are told of",
+)
+
+model_parts = Table(
+    "model_parts",
+    metadata,
+    Column("sha256", Text, primary_key=True, comment="of the whole file"),
+    Column("number", Integer, primary_key=True, comment="from 0"),
+    Column("bytes", LargeBinary, nullable=False, comment="1 MiB each, the last one may be less"),
+    Column("stored_ms", BigInteger, nullable=False),
+    comment="models' files; parts that no model refers to are of an upload, or are swept",
 )
 
 desired = Table(
@@ -136,7 +182,7 @@ desired_items = Table(
     "desired_items",
     metadata,
     Column("worker", Text, ForeignKey("desired.worker", ondelete="CASCADE"), primary_key=True),
-    Column("kind", Text, primary_key=True, comment="Camera or Task"),
+    Column("kind", Text, primary_key=True, comment="Camera, Model, Station or Task"),
     Column("id", Text, primary_key=True, comment="the resource's name within the station"),
     Column("revision", BigInteger, nullable=False, comment="of the resource"),
     Column("hash", Text, nullable=False, comment="wire.messages.item_hash of the body"),

@@ -29,7 +29,8 @@ def put(connection: Connection, task: specs.Task, now_ms: int) -> Change:
         message = f"camera {spec.camera} has no stream {spec.stream}; it has {known}"
         raise resources.problem("spec", "stream", message=message)
     key = {"station": station, "name": task.metadata.name}
-    return resources.store(connection, tasks, key, task, now_ms, {"camera": spec.camera})
+    named = {"camera": spec.camera, "model": spec.model.name}
+    return resources.store(connection, tasks, key, task, now_ms, named)
 
 
 def delete(connection: Connection, station: str, name: str) -> None:

@@ -42,8 +42,25 @@ def bearer_or_session(request: Request, desk: AtDesk) -> Token:
     return found
 
 
+def bearer_or_worker(
+    desk: AtDesk,
+    given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> str | None:
+    """The worker whose token the caller has, None for an operator's token; or 401."""
+    if given is not None:
+        with desk.database.reading() as connection:
+            if auth.find(connection, "api", given.credentials, desk.clock.now_ms()) is not None:
+                return None
+            worker = auth.worker_of(connection, given.credentials)
+        if worker is not None:
+            return worker
+    raise _unauthorized()
+
+
 Caller = Annotated[Token, Depends(bearer)]
 Reader = Annotated[Token, Depends(bearer_or_session)]
+Fetcher = Annotated[str | None, Depends(bearer_or_worker)]
+"""A worker's name, or None: an operator."""
 
 
 def _unauthorized() -> HTTPException:

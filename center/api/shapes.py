@@ -173,6 +173,58 @@ class LoginCode(BaseModel):
     expires_in_s: int
 
 
+class WorkerToken(BaseModel):
+    """What a worker fetches files with; shown this one time."""
+
+    worker: str
+    token: str
+
+
+class ModelTrouble(BaseModel):
+    """A worker at which a model is not as it should be, and why."""
+
+    worker: str
+    state: Literal["Pending", "Starting", "Running", "Degraded", "Rejected"]
+    reason: str
+
+
+class ModelView(BaseModel):
+    """A model, who uses it, and how it fares there."""
+
+    name: str
+    version: str
+    license: str
+    layout: str
+    sha256: str = Field(description="of its file")
+    size_bytes: int
+    revision: int
+    created_ms: int
+    updated_ms: int
+    tasks: int = Field(description="how many name it")
+    used_by: list[str] = Field(description="the first of them, as STATION/TASK")
+    workers: dict[str, int] = Field(description="how many are in which state")
+    troubles: list[ModelTrouble] = Field(description="the first of those that say something")
+
+
+class ModelDetail(ModelView):
+    """A model with its manifest."""
+
+    manifest: Document = Field(description="without the content of its known picture")
+
+
+class Parts(BaseModel):
+    """What is here of a file."""
+
+    whole: bool = Field(description="a model names it: nothing needs to be sent")
+    numbers: list[int] = Field(description="of the parts, from 0; each of 1 MiB but the last")
+
+
+class PartStored(BaseModel):
+    """What became of a part of a file."""
+
+    result: Literal["stored", "unchanged"] = Field(description="unchanged: the file is whole")
+
+
 def event_schema() -> dict[str, Any]:
     """JSON Schema of a stored event: the fields of the wire's Event and those of its storing."""
     (schema,), components = msgspec.json.schema_components(

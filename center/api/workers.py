@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from center import workers
 from center.api import places
 from center.api.places import DryRun
-from center.api.shapes import DeleteAnswer, PlaceName, PutAnswer, Workers, WorkerView
+from center.api.shapes import DeleteAnswer, PlaceName, PutAnswer, Workers, WorkerToken, WorkerView
 from center.desk import AtDesk
 from wire import specs
 
@@ -46,6 +46,22 @@ def replace_worker(desk: AtDesk, name: PlaceName) -> Any:
     desk.replace_worker(name)
     with desk.database.reading() as connection:
         return workers.view(connection, name, desk.clock.now_ms(), desk.heartbeat_s)
+
+
+@router.post("/workers/{name}/token")
+def make_worker_token(desk: AtDesk, name: PlaceName) -> WorkerToken:
+    """A secret with which this worker fetches the files that its document names, and nothing else.
+
+    It is told this one time. The one before stays good until there is another.
+    """
+    return WorkerToken(worker=name, token=desk.issue_worker_token(name))
+
+
+@router.delete("/workers/{name}/token")
+def revoke_worker_tokens(desk: AtDesk, name: PlaceName) -> DeleteAnswer:
+    """End all secrets of this worker."""
+    desk.revoke_worker_tokens(name)
+    return DeleteAnswer(dry_run=False)
 
 
 @router.delete("/workers/{name}")
