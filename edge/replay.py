@@ -184,7 +184,7 @@ def command(
 
     `model` is a name, or the path of an `.onnx` file or a `model.toml`; without it the task's own
     model is used. `inputs` is a file of facts, see `read_facts`. A file that cannot be read gets a
-    line on `err` and makes the code 2 at the end; the events of the others are written all the same.
+    line on `err` and makes the code 2 at the end; the events of the others are written anyway.
     """
     out, err = out or sys.stdout.buffer, err or sys.stderr
     clock = clock or SystemClock()
