@@ -18,7 +18,7 @@ from center.downlink import Downlink, Terms
 from center.tables import desired_history
 from tests.parts.centers import Rig, furnish, rig, station, task, worker
 from tests.parts.workers import Voice
-from wire import codec, messages
+from wire import codec, messages, specs
 from wire.messages import PART_BYTES, Delta, Desired, Down, Item, Known, Observed, Welcome
 
 Document = dict[tuple[str, str], Item]
@@ -325,3 +325,27 @@ def _delete(center: Rig, name: str) -> None:
         there = {view["metadata"]["name"] for view in tasks.views(connection, 0, 1.0)}
     if name in there:
         center.desk.delete_task("s1", name)
+
+
+def test_a_worker_learns_its_stations_time_zone(center: Rig) -> None:
+    """It comes with the tasks that need it, changes with the station, and UTC needs no word."""
+    furnish(center.desk, "t1")
+    voice, document = join(center, Voice())
+    assert ("Station", "s1") not in document
+    center.desk.put(station(title="Bay", time_zone="Europe/Berlin"))
+    document, known = taken(document, voice.desired, sent(center))
+    body = specs.parse(msgspec.json.decode(document["Station", "s1"].body))
+    assert isinstance(body, specs.Station)
+    assert body.spec == specs.StationSpec(time_zone="Europe/Berlin")
+    center.desk.put(station(time_zone="UTC"))
+    voice = replace(voice, desired=known)
+    center.hear(voice.worker, "hb", voice.heartbeat())
+    document, _ = taken(document, known, sent(center))
+    assert ("Station", "s1") not in document
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe", ""])
+def test_a_time_zone_that_nobody_knows_is_refused(center: Rig, zone: str) -> None:
+    """The error names the field and says how a zone is written."""
+    with pytest.raises(specs.SpecError, match=r"spec\.time_zone: no time zone .* Europe/Berlin"):
+        center.desk.put(station(time_zone=zone))

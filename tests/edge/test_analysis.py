@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from edge.analysis import Analysis, unknown_classes
+from edge.facts import Facts
 from edge.video.decode import Frame
 from edge.vision.detect import Detections, Detector
 from wire import specs
-from wire.events import decode_event, encode_event
+from wire.events import Event, decode_event, encode_event
+from wire.facts import Fact
 
 LABELS = ("person", "car", "truck", "dog")
 
@@ -29,9 +32,9 @@ def task(fps: float = 5.0, **changed: Any) -> specs.Task:
     return made
 
 
-def analysis(made: specs.Task) -> Analysis:
+def analysis(made: specs.Task, **outside: Any) -> Analysis:
     detector = cast("Detector", SimpleNamespace(labels=LABELS))
-    return Analysis(made, 4, detector, "scope")
+    return Analysis(made, 4, detector, "scope", **outside)
 
 
 @dataclass(frozen=True)
@@ -178,3 +181,63 @@ def test_a_class_that_the_model_lacks_is_named_with_its_path() -> None:
     ]
     with pytest.raises(specs.SpecError, match="fox"):
         analysis(made)
+
+
+# --- what comes from outside -------------------------------------------------------------------
+
+LIFTED = {"class": "car", "while": {"input": "nozzle", "is": "lifted"}}
+
+
+def lifted(facts: Facts, *moments_ms: int) -> None:
+    """The nozzle is lifted at the first of these moments, hung up at the second, and so on."""
+    for number, t_ms in enumerate(moments_ms):
+        facts.put(Fact(input="nozzle", value="hung" if number % 2 else "lifted", t_ms=t_ms))
+
+
+def told(events: Sequence[Event]) -> list[tuple[str | None, int]]:
+    return [(event.phase, event.t_ms) for event in events]
+
+
+def test_a_fact_that_came_and_went_between_two_looks_is_not_lost() -> None:
+    """What an input said meanwhile is judged with the objects of the look before."""
+    facts = Facts()
+    made = analysis(task(rules=[{"name": "r", "when": LIFTED, "clear": 0}]), facts=facts)
+    assert made.look(frame(0.0), seeing(("car", 0.9))) == []
+    lifted(facts, 300, 700)
+    events = made.look(frame(1.0), seeing(("car", 0.9)), coverage=1.0)
+    assert told(events) == [("start", 300), ("end", 300)]
+    assert {event.coverage for event in events} == {1.0}
+
+
+def test_a_fact_that_comes_late_is_judged_with_the_next_look() -> None:
+    """It was posted before the last look and arrived after it; by now it says something else."""
+    facts = Facts()
+    made = analysis(task(rules=[{"name": "r", "when": LIFTED, "clear": 0}]), facts=facts)
+    made.look(frame(1.0), seeing(("car", 0.9)))
+    lifted(facts, 900, 1100)
+    assert told(made.look(frame(1.2), seeing(("car", 0.9)))) == [("start", 1001), ("end", 1001)]
+    assert made.look(frame(1.4), seeing(("car", 0.9))) == []
+
+
+def test_outside_of_its_schedule_a_task_sees_nothing() -> None:
+    """I10: what is open ends as inactive at its last moment; the hours are the station's own."""
+    zone = ZoneInfo("Asia/Kolkata")  # 00:00 UTC is 05:30 there
+    made = analysis(task(schedule={"active": "05:30-05:31"}), zone=zone)
+    assert [made.is_active(t_ms) for t_ms in (-1, 0, 59_999, 60_000)] == [False, True, True, False]
+    assert made.next_change_ms(0) == 60_000
+    assert [e.phase for e in made.look(frame(59.0), seeing(("person", 0.9)))] == ["start"]
+    made.look(frame(59.9), seeing(("person", 0.9)))
+    [end] = made.look(frame(60.0), seeing(("person", 0.9)))
+    assert (end.phase, end.reason, end.t_ms) == ("end", "inactive", 59_900)
+    assert made.look(frame(60.2), seeing(("person", 0.9))) == []
+    assert made.carry(frame(60.4)) == []
+
+
+def test_each_class_has_its_own_score() -> None:
+    """`scores` says what an object of a class must score, `min_score` what any other must."""
+    rules = [{"name": "r", "when": {"class": ["person", "truck", "car"]}}]
+    model = {"name": "m", "min_score": 0.4, "scores": {"person": 0.7, "truck": 0.2}}
+    made = analysis(task(rules=rules, model=model))
+    seen = seeing(("person", 0.65), ("truck", 0.25), ("car", 0.35))
+    events = [event for n in range(5) for event in made.look(frame(n / 5), seen)]
+    assert [event.label for event in events] == ["truck"]

@@ -160,3 +160,26 @@ def test_explaining_loads_no_decoder() -> None:
     heavy = "{'av', 'cv2', 'onnxruntime'}"
     script = f"import sys, edge.explain; sys.exit(len({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_hours_and_inputs_are_told(tmp_path: Path) -> None:
+    """When a task is at work, and the names of inputs, which nobody can check but people."""
+    pump = {"class": "car", "while": {"input": "nozzle-2", "is": "lifted"}}
+    rules = [
+        {"name": "fuelling", "when": pump, "schedule": {"active": "08:00-09:00"}},
+        {"name": "full", "when": {"any": [{"input": "tank-2", "above": 90}, RULES[2]["when"]]}},
+        {"name": "alone", "when": {"input": "tank-2", "below": 5}},
+    ]
+    hours = {"active": ["22:00-06:00", "12:00-13:00"], "days": ["mon", "fri"]}
+    _, said, _ = explain(tmp_path, [task("bay-2", *rules, schedule=hours)])
+    lines = said.splitlines()
+    assert "  alone          2 s  it asks the station's inputs, not the picture" in lines
+    first = lines.index(
+        "  at work: 22:00-06:00, 12:00-13:00 on mon, fri, in the station's time zone"
+    )
+    assert lines[first + 1 : first + 3] == [
+        "  fuelling: only 08:00-09:00",
+        "  inputs that it asks: nozzle-2, tank-2",
+    ]
+    _, printed, _ = explain(tmp_path, [task("bay-2", *rules)], "--json")
+    assert json.loads(printed)["tasks"][0]["inputs"] == ["nozzle-2", "tank-2"]

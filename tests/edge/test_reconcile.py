@@ -48,6 +48,21 @@ def test_tasks_of_a_camera_share_its_stream() -> None:
     assert [(i.kind, i.state) for i in resolved.accepted] == [("Camera", "Running")]
 
 
+def test_tasks_know_the_time_zone_of_their_station() -> None:
+    """It comes as an item of its own; without one schedules are read in UTC."""
+    said = (
+        b'{"kind": "Station", "metadata": {"name": "s1"}, "spec": {"time_zone": "Europe/Berlin"}}'
+    )
+    station = Item(kind="Station", id="s1", revision=3, body=msgspec.Raw(said))
+    resolved = resolve([camera(), task("a"), station], allowed)
+    assert [work.time_zone for stream in resolved.works for work in stream.tasks] == [
+        "Europe/Berlin"
+    ]
+    assert ("Station", "s1", "Running") in [(i.kind, i.id, i.state) for i in resolved.accepted]
+    (utc,) = resolve([camera(), task("a")], allowed).works
+    assert [work.time_zone for work in utc.tasks] == ["UTC"]
+
+
 def test_what_cannot_be_done_is_rejected_with_its_reason_and_the_rest_goes_on() -> None:
     """Unknown camera, unknown stream, forbidden recording, damaged item: each says why."""
     broken = Item(kind="Task", id="broken", revision=4, body=msgspec.Raw(b'{"kind":"Task"}'))

@@ -112,6 +112,20 @@ def test_a_task_survives_being_written_and_read() -> None:
             "spec.rules[2].when: a count needs at_least, at_most or both",
         ),
         (["spec", "rules"], [], "spec.rules: "),
+        (["spec", "schedule"], {"active": "6-22"}, "spec.schedule.active[0]: write hours as"),
+        (["spec", "schedule"], {"days": ["monday"]}, "spec.schedule.days[0]: "),
+        (["spec", "rules", 0, "schedule"], {"hours": 1}, "spec.rules[0].schedule.hours: "),
+        (["spec", "model", "scores"], {"person": 1.5}, "spec.model.scores.person: "),
+        (
+            ["spec", "model", "scores"],
+            {"dog": 0.5},
+            "spec.model.scores.dog: class 'dog' is not in spec.model.classes",
+        ),
+        (
+            ["spec", "rules", 0, "when", "while"],
+            {"count": {"class": "dog"}, "at_most": 0},
+            "spec.rules[0].when.while.count.class: class 'dog' is not in spec.model.classes",
+        ),
         (["spec", "rules", 0, "min_visit"], "soon", "spec.rules[0].min_visit: 'soon' is no dura"),
         (["spec", "rules", 0, "min_visit"], 0, "spec.rules[0].min_visit: "),
         (["spec", "priority"], "urgent", "spec.priority: "),
@@ -143,6 +157,46 @@ def test_what_decoding_may_be_told_has_defaults_that_change_no_document() -> Non
     stream = plain.spec.streams["main"]
     assert (stream.transport, stream.hwaccel) == ("tcp", "none")
     assert not {"transport", "hwaccel"} & specs.document(plain)["spec"]["streams"]["main"].keys()
+
+
+def test_what_rules_may_be_told_has_defaults_that_change_no_document() -> None:
+    """A task without hours, scores, steps and inputs keeps its bytes, and so its digest."""
+    body = specs.canonical(specs.parse(TASK))
+    for word in (b"schedule", b"scores", b"update_every", b"procedure", b"while"):
+        assert word not in body
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"name": "r", "when": {"class": "car", "in": "queue", "while": {"input": "n", "is": "up"}}},
+        {"name": "r", "when": {"input": "tank-2", "above": 87.5, "max_age": "30s"}},
+        {
+            "name": "r",
+            "when": {"input": "paid", "is": False},
+            "schedule": {"active": "22:00-06:00"},
+        },
+        {
+            "name": "r",
+            "procedure": {
+                "begins": {"count": {"class": "truck"}, "at_least": 1},
+                "steps": [
+                    {"name": "a", "until": {"input": "g", "is": 1}, "within": "5m"},
+                    {"name": "b", "lasts": "15m", "while": {"input": "g", "is": 1}},
+                    {"name": "c", "until": {"input": "h", "is": True}, "in_order": False},
+                ],
+                "ends": {"input": "gate", "is": "open"},
+            },
+        },
+    ],
+    ids=["while", "limit", "hours", "procedure"],
+)
+def test_what_rules_are_told_is_read_and_written_back(rule: dict[str, Any]) -> None:
+    """Inputs, hours and procedures survive the way to a worker, true and 1 apart."""
+    task = specs.parse(changed(["spec", "rules"], [rule]))
+    body = specs.canonical(task)
+    assert specs.parse(json.loads(body)) == task
+    assert specs.canonical(specs.parse(json.loads(body))) == body
 
 
 def test_what_decoding_is_told_is_read_and_written_back() -> None:

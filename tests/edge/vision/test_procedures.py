@@ -191,6 +191,45 @@ def test_the_next_truck_is_the_next_run() -> None:
     assert len([event for event in cool if event.phase == "start"]) == 1
 
 
+def test_a_truck_that_stays_after_the_end_begins_nothing_new() -> None:
+    """Only when `begins` has ceased for longer than `grace` may it begin another run."""
+    steps = rule(GROUND, clear="0s")
+    steps["procedure"]["ends"] = {"input": "ground-1", "is": "stowed"}
+    says: dict[int, dict[str, bool | float | str]] = {
+        20: {"ground-1": "connected"},
+        50: {"ground-1": "stowed"},
+        120: {"ground-1": "free"},
+    }
+    # It is hidden for a moment, leaves at 100 s, and the next one comes at 110 s.
+    there = [*range(10, 60), *range(62, 100), *range(110, 130)]
+    moments = [Moment(float(s), [TRUCK] if s in there else [], says.get(s)) for s in range(130)]
+    assert course(judged(task(steps), moments)) == [
+        ("start", "ground", "", 10.0),
+        ("update", "ground", "", 20.0),
+        ("end", "ground", "completed", 50.0),
+        ("start", "ground", "", 110.0),
+        (None, "ground", "skipped", 110.0),
+        ("end", "ground", "violated", 110.0),
+    ]
+
+
+def test_what_happens_after_the_end_does_not_count() -> None:
+    """While the end is not sure yet the run stands still; then it is over, or goes on."""
+    says: dict[int, dict[str, bool | float | str]] = {110: {"ground-1": "connected"}}
+    left = run(rule(GROUND | {"within": "2m"}), says, truck=range(10, 100), until_s=200)
+    assert course(left) == [
+        ("start", "ground", "", 10.0),
+        (None, "ground", "skipped", 100.0),
+        ("end", "ground", "violated", 100.0),
+    ]
+    hidden = [Moment(float(s), [] if 100 <= s < 120 else [TRUCK], says.get(s)) for s in range(140)]
+    assert course(judged(task(rule(GROUND | {"within": "105s"})), hidden)) == [
+        ("start", "ground", "", 0.0),
+        (None, "ground", "late", 105.0),
+        ("update", "ground", "", 110.0),
+    ]
+
+
 def test_an_interrupted_run_ends_at_its_last_look() -> None:
     """After a crash or an outage nobody knows how it went on."""
     events = run(rule(GROUND, SETTLE), {}, until_s=50, end="interrupted")
