@@ -1,4 +1,4 @@
-"""`forecourt-edge`: run | replay | explain | check.
+"""`forecourt-edge`: run | replay | explain | input | check.
 
 A table of contents: each command reads its words here and is done elsewhere. What a command needs
 is imported when it is called, so that an agent never loads a decoder.
@@ -49,6 +49,13 @@ def run(
         str | None,
         typer.Option(envvar=f"{_PREFIX}DISPLAY", help="HOST:PORT of the display [127.0.0.1:8090]."),
     ] = None,
+    station_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=f"{_PREFIX}STATION_TOKEN_FILE",
+            help="File with what those must show who tell of inputs; else one in --data.",
+        ),
+    ] = None,
     shards: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}SHARDS", help="Decode processes [1].")
     ] = None,
@@ -97,9 +104,9 @@ def run(
 
     given = {
         "worker": worker, "data": data, "broker": broker, "models": models,
-        "recordings": recordings, "display": display, "shards": shards, "threads": threads,
-        "cpus": cpus, "quota_mb": quota_mb, "keep_acked_h": keep_acked_h,
-        "reconnect_max_s": reconnect_max_s, "log_level": log_level,
+        "recordings": recordings, "display": display, "station_token_file": station_token_file,
+        "shards": shards, "threads": threads, "cpus": cpus, "quota_mb": quota_mb,
+        "keep_acked_h": keep_acked_h, "reconnect_max_s": reconnect_max_s, "log_level": log_level,
     }  # fmt: skip
     _refuse_passwords(context, broker or [])
     try:
@@ -185,6 +192,61 @@ def explain(
     from edge.explain import command
 
     raise typer.Exit(command(task_file=task, gop=gop, as_json=as_json))
+
+
+@app.command("input", context_settings={"ignore_unknown_options": True})  # -3 is a value
+def input_(
+    name: Annotated[str, typer.Argument(help="The input, as rules name it: nozzle-2, tank-1.")],
+    value: Annotated[str, typer.Argument(help="true, false, a number, or text.")],
+    text: Annotated[
+        bool, typer.Option("--text", help="VALUE is text, whatever it looks like.")
+    ] = False,
+    at: Annotated[
+        str | None, typer.Option(help="Since when, as 2026-01-31T10:00:00+01:00; else now.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=f"{_PREFIX}DATA",
+            help="The worker's data folder: its address and token are there.",
+        ),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The worker's address, if --data does not tell.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=f"{_PREFIX}STATION_TOKEN_FILE",
+            help="File with the station token, if not station.token in --data.",
+        ),
+    ] = None,
+) -> None:
+    """Tell a worker what an input of the station says: a nozzle, a till, a probe.
+
+    The value holds until the next one of the same input, also over restarts; rules ask for it with
+    {input: nozzle-2, is: lifted}, above or below. Exit code 1 if the worker refuses it or does not
+    answer, 2 for bad input. Examples:
+
+    forecourt-edge input nozzle-2 lifted --data /var/lib/forecourt
+
+    forecourt-edge input tank-1 87.5 --url http://10.0.0.7:8090 --token-file station.token
+
+    forecourt-edge input ground-1 true --at 2026-01-31T10:00:00+01:00
+    """
+    from edge.display.post import command
+
+    raise typer.Exit(
+        command(
+            name=name,
+            value=value,
+            text=text,
+            at=at,
+            data=data,
+            url=url,
+            token_file=token_file,
+        )
+    )
 
 
 @app.command()

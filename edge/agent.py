@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import platform
+import secrets
 import signal
 import socket
 from importlib.metadata import version
@@ -23,7 +24,10 @@ from edge import calls, cpus
 from edge.calls import Calls
 from edge.clock import Clock, boot_name
 from edge.config import Config, ConfigError
+from edge.display import token
 from edge.display.app import Display, Server
+from edge.display.inputs import InputRoutes, shown
+from edge.inputs import Inputs
 from edge.logs import Ring
 from edge.metrics import Snapshot
 from edge.pipe import Settings
@@ -38,6 +42,8 @@ from wire import specs
 from wire.messages import ItemObserved
 
 log = logging.getLogger("forecourt.agent")
+
+_PLATES_KEY = "plates_key"
 
 
 class Agent:
@@ -58,6 +64,15 @@ class Agent:
             keep_acked_s=config.keep_acked_h * 3600,
             on_stored=self._on_stored,
         )
+        self.inputs = Inputs(
+            config.data / "facts.db", clock, lambda facts: self.shards.inform(facts)
+        )
+        self._station_token = (
+            token.made(config.data / token.FILE)
+            if config.station_token_file is None
+            else token.read(config.station_token_file)
+        )
+        self._input_routes = InputRoutes(self.inputs, self._station_token, clock)
         self._resolved = Resolved((), (), ())
         self._cores = cpus.cores(config.cpus)
         self.shards = Shards(
@@ -67,10 +82,12 @@ class Agent:
                 boot=self.identity.boot,
                 threads=config.threads,
                 log_level=config.log_level,
+                plates_key=self._plates_key(),
             ),
             self.outbox,
             clock,
             on_change=self._on_observed,
+            facts=self.inputs.newest,
             cores=self._cores,
         )
         self.calls = Calls(
@@ -80,7 +97,7 @@ class Agent:
                 picture=self.shards.picture,
                 log=log_ring,
                 config=self._described,
-                secrets=lambda: [b.password for b in config.brokers if b.password is not None],
+                secrets=self._secrets,
             ),
             clock,
             lambda: self.uplink.center_now_ms(),
@@ -96,7 +113,7 @@ class Agent:
             report=self._report,
             answer=self.calls.answer,
         )
-        self.display = Display(self.outbox, self._status, self._snapshot)
+        self.display = Display(self.outbox, self._status, self._snapshot, self._input_routes.routes)
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT, then leave in good order."""
@@ -121,8 +138,17 @@ class Agent:
             await display
         self.outbox.close()
         self.desired.close()
+        self.inputs.close()
 
     # --- what is joined to what ---
+
+    def _plates_key(self) -> bytes:
+        """What makes pseudonyms of number plates. It never leaves this worker's disk."""
+        key = self.desired.fact(_PLATES_KEY)
+        if key is None:
+            key = secrets.token_hex(32)
+            self.desired.remember(_PLATES_KEY, key)
+        return bytes.fromhex(key)
 
     def _reconcile(self) -> None:
         """Make the shards run what lies on disk."""
@@ -150,6 +176,11 @@ class Agent:
         """On the outbox's thread: new events are on disk."""
         self.uplink.wake(stored)
         self._loop.call_soon_threadsafe(self.display.wake)
+
+    def _secrets(self) -> list[str]:
+        """What must not leave this machine, wherever it turns up."""
+        passwords = [b.password for b in self._config.brokers if b.password is not None]
+        return [*passwords, self._station_token]
 
     def _on_observed(self) -> None:
         self.uplink.observed_changed()
@@ -184,6 +215,7 @@ class Agent:
             "open": [msgspec.to_builtins(event) for event in self.outbox.open_incidents()],
             "items": [msgspec.to_builtins(item) for item in self._items()],
             "streams": [msgspec.to_builtins(stream) for stream in self.shards.streams()],
+            "inputs": shown(self.inputs.newest()),
             "shards": self.shards.shown(),
             "first_look_s": None if first is None else (first - self._started_boot_ms) / 1000,
         }
@@ -220,6 +252,10 @@ class Agent:
             quarantined=self.shards.quarantined,
             cores=self._cores,
             catch_ups_dropped=sum(beat.catch_ups_dropped for beat in beats),
+            plates_shed=sum(beat.plates_shed for beat in beats),
+            facts_taken=self.inputs.taken,
+            facts_refused=self.inputs.refused,
+            posts_denied=self._input_routes.denied,
             coverage={task: ratio for beat in beats for task, ratio in beat.coverage.items()},
             streams=tuple(self.shards.streams()),
             items=tuple(self._items()),
@@ -227,7 +263,10 @@ class Agent:
 
 
 def run(config: Config, clock: Clock) -> None:
-    """Hold the data folder and work until told to stop. Raises InstanceLockedError, ConfigError."""
+    """Hold the data folder and work until told to stop.
+
+    Raises InstanceLockedError, ConfigError.
+    """
     ring = Ring()
     logging.getLogger().addHandler(ring)
     try:

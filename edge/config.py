@@ -63,6 +63,7 @@ class Config(BaseModel):
     models: Annotated[tuple[Folder, ...], BeforeValidator(_several), Field(min_length=1)]
     recordings: Folder | None = None
     display: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8090"
+    station_token_file: Path | None = None
     shards: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     threads: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     cpus: Annotated[float, Field(gt=0, le=4096)] | None = None

@@ -13,6 +13,8 @@ import msgspec
 
 from wire.facts import MAX_INPUTS, Fact
 
+MAX_AHEAD_S = 10.0
+"""A fact may be this far ahead of the worker's clock: nobody's clock is exact."""
 KEPT = 64
 """Facts of one input; older ones are forgotten: pictures are judged seconds after they came."""
 

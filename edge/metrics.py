@@ -25,9 +25,13 @@ class Snapshot:
     quarantined: int
     cores: float
     catch_ups_dropped: int
+    facts_taken: int
+    facts_refused: int
+    posts_denied: int
     coverage: Mapping[str, float]
     streams: tuple[StreamHealth, ...]
     items: tuple[ItemObserved, ...]
+    plates_shed: int = 0
 
 
 class _Collector(Collector):
@@ -58,6 +62,10 @@ class _Collector(Collector):
         yield _counter(
             "catch_ups_dropped", "times that what was left out stayed so", now.catch_ups_dropped
         )
+        yield _counter("facts_taken", "facts of inputs that were taken", now.facts_taken)
+        yield _counter("facts_refused", "facts of inputs that were refused", now.facts_refused)
+        yield _counter("input_posts_denied", "posts without the station token", now.posts_denied)
+        yield _counter("plates_shed", "pictures with a plate not read in time", now.plates_shed)
         for name, text, value in _STREAM_GAUGES:
             family = _gauge(name, text, "camera", "stream")
             for stream in now.streams:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from edge.reconcile import Action, StreamKey
+from wire.facts import Fact
 from wire.messages import ItemObserved, StreamHealth
 
 
@@ -23,6 +24,8 @@ class Settings:
     threads: int
     """Threads of one inference."""
     log_level: str
+    plates_key: bytes = b""
+    """What makes pseudonyms of number plates; empty: another one in each process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,13 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """Agent to shard: so say the station's inputs; what was said before holds for the others."""
+
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Agent to shard: end open incidents as interrupted, then stop."""
 
@@ -80,6 +90,8 @@ class Beat:
     """Pictures analysed since the shard started."""
     coverage: Mapping[str, float] = field(default_factory=dict)
     """By task: looks made ÷ looks wanted over the last minute, where any was wanted."""
+    plates_shed: int = 0
+    """Pictures since the shard started in which a plate was to be read, and nobody had time."""
     catch_ups_dropped: int = 0
     """Times since the shard started that the CPU was too short to decode what was left out."""
 
@@ -106,6 +118,6 @@ class PictureError(Exception):
     """Why there is no live picture of a stream, and what to do."""
 
 
-ToShard = Settings | Apply | Budget | Stored | Show | Finish
+ToShard = Settings | Apply | Budget | Inputs | Stored | Show | Finish
 ToAgent = Happened | Beat | Shown | Finished
 Pipe = Connection

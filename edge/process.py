@@ -10,7 +10,7 @@ import queue
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from pathlib import Path
 
 from edge.blackbox import BlackBox, Crash, SlotState
 from edge.config import inherited
-from edge.pipe import Pipe, ToAgent, ToShard
+from edge.facts import Facts
+from edge.pipe import Inputs, Pipe, ToAgent, ToShard
+from wire.facts import Fact
 
 _INBOX = 256
 _OUTGOING = 1000
@@ -75,6 +77,8 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._outgoing: queue.Queue[ToShard | None] = queue.Queue(_OUTGOING)
         self.inbox: asyncio.Queue[ToAgent | None] = asyncio.Queue(_INBOX)
+        self._untold: Facts | None = None
+        self._telling = threading.Lock()
         self._writer = threading.Thread(target=self._write, name=f"{name}-out", daemon=True)
         self._writer.start()
         threading.Thread(target=self._receive, name=f"{name}-in", daemon=True).start()
@@ -88,11 +92,28 @@ class Process:
         except queue.Full:
             self.kill("it does not listen")
 
+    def inform(self, facts: Iterable[Fact]) -> None:
+        """Tell what inputs say. What waits to be written is one message, and bounded."""
+        with self._telling:
+            waits = self._untold is not None
+            untold = self._untold if self._untold is not None else Facts()
+            for fact in facts:
+                untold.put(fact)
+            self._untold = untold
+        if not waits:
+            self.send(Inputs(()))
+
     def _write(self) -> None:
         """Write what is to be said, until the process is gone or `None` comes."""
         with suppress(OSError):
             while (message := self._outgoing.get()) is not None:
-                self._pipe.send(message)
+                self._pipe.send(self._told() if isinstance(message, Inputs) else message)
+
+    def _told(self) -> Inputs:
+        """All that has gathered since the message was announced."""
+        with self._telling:
+            untold, self._untold = self._untold, None
+        return Inputs(() if untold is None else tuple(untold.kept()))
 
     def _receive(self) -> None:
         """Read the pipe to its end, which is the end of the process."""

@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,11 +33,11 @@ import numpy as np
 from edge.accounts import TaskStatus
 from edge.analysis import Analysis
 from edge.blackbox import Doing, Recorder, stream_name
-from edge.budget import CatchUp, Governor
+from edge.budget import STEPS, CatchUp, Governor
 from edge.clock import Clock, SystemClock
 from edge.coverage import Coverage
 from edge.desk import Desk
-from edge.facts import Facts
+from edge.facts import MAX_AHEAD_S, Facts
 from edge.pipe import (
     Apply,
     Beat,
@@ -45,18 +45,23 @@ from edge.pipe import (
     Finish,
     Finished,
     Happened,
+    Inputs,
     Pipe,
     Settings,
     Show,
     Shown,
     Stored,
 )
+from edge.plates import Ask
 from edge.reader import Look, Reader
 from edge.reconcile import Start, Stop, StreamKey, TaskWork, Update
+from edge.scribe import Scribe
 from edge.video.decode import Frame
 from edge.video.jpeg import JpegError, jpeg
+from edge.vision.blur import hidden_by, hide
 from edge.vision.detect import Detections, Detector
 from edge.vision.manifest import ModelError, find
+from edge.vision.plates import Reading
 from wire.events import Event, encode_event
 
 log = logging.getLogger("forecourt.shard")
@@ -126,6 +131,12 @@ class Shard:
         self._readers: dict[StreamKey, Reader] = {}
         self._detectors: dict[str, Detector] = {}
         self._facts = Facts()
+        self._scribe = Scribe(
+            [Path(folder) for folder in settings.models],
+            settings.plates_key or secrets.token_bytes(32),
+            clock,
+            self._recorder,
+        )
         self._looks = 0
         self._first_look = threading.Event()
 
@@ -144,6 +155,9 @@ class Shard:
                     self._cores = cores
                     with self._catch_up_lock:
                         self._catch_up.set_budget(cores, self._clock.monotonic_s())
+                case Inputs(facts):
+                    for fact in facts:
+                        self._facts.put(fact)
                 case Show() as asked:
                     self._show(asked)
                 case Finish():
@@ -189,6 +203,10 @@ class Shard:
             for work in works
         }
         slot.close()
+        hidden = hidden_by(work.task for work in works)
+        for status in reader.tasks.values():
+            if status.analysis is not None and status.analysis.plates is not None:
+                status.analysis.plates.hidden = hidden
         reader.watch_with(works)
         kept = {id(status) for status in reader.tasks.values()}
         for status in before.values():
@@ -206,6 +224,7 @@ class Shard:
                 secrets.token_hex(6),
                 zone=_zone(work.time_zone),
                 facts=self._facts,
+                plates=self._scribe.plates_of(work, detector.labels),
             )
         except (ModelError, ValueError) as error:
             log.warning("task %s rejected: %s", work.name, error)
@@ -264,6 +283,9 @@ class Shard:
                     self._carry(look, status)
         else:
             self._infer(look, by_detector)
+        for statuses in by_detector.values():
+            for status in statuses:
+                self._ask_for_plates(look.reader, status)
         look.reader.rates.looks += 1
         if not look.seen.late:
             look.reader.spent.behind_s = self._clock.monotonic_s() - look.arrived_s
@@ -324,6 +346,33 @@ class Shard:
         status.looks += 1
         status.failure = ""
 
+    def _ask_for_plates(self, reader: Reader, status: TaskStatus) -> None:
+        """Have plates read where there is time for it: looks go first."""
+        assert status.analysis is not None
+        for ask in status.analysis.asks():
+            done = partial(self._plate_read, reader, status, ask)
+            if reader.step == STEPS[0]:
+                self._scribe.put(ask, reader.slot, done)
+            else:
+                self._scribe.give_back(done)
+
+    def _plate_read(
+        self,
+        reader: Reader,
+        status: TaskStatus,
+        ask: Ask,
+        readings: Sequence[Reading] | None,
+        failure: str,
+    ) -> None:
+        """On the scribe's thread: it is the analyst who judges."""
+
+        def judge() -> None:
+            status.unread = failure
+            if status.analysis is not None:
+                self._tell(reader, status.analysis.answer(ask, readings))
+
+        self._desk.errand(judge)
+
     def _failed(self, look: Look, statuses: list[TaskStatus], error: Exception) -> None:
         """The look was wanted and not made (I10); the next picture is a new chance."""
         for status in statuses:
@@ -357,8 +406,10 @@ class Shard:
 
     def _shown(self, asked: Show, frame: Frame) -> None:
         """On the analyst's thread, between two looks: scalers are not made for two threads."""
+        reader = self._readers.get(asked.key)
+        tasks = [] if reader is None else [status.work.task for status in reader.tasks.values()]
         try:
-            made = jpeg(frame, asked.width, asked.max_bytes)
+            made = jpeg(frame, asked.width, asked.max_bytes, partial(hide, hidden=hidden_by(tasks)))
         except Exception as error:  # whatever it is, the analyst goes on
             told = str(error) if isinstance(error, JpegError) else "its picture cannot be encoded"
             log.warning("a picture of %s/%s: %s", asked.key.camera, asked.key.stream, error)
@@ -384,6 +435,7 @@ class Shard:
         self._used_s, self._governed_s = used_s, now_s
         loads = [reader.load() for reader in readers]
         steps = self._governor.decide(loads, used_cores, self._cores, now_s)
+        self._facts.not_after(self._clock.wall_ms() + round(MAX_AHEAD_S * 1000))
         for reader in readers:
             reader.degrade(steps[reader.key])
             for status in reader.heed_schedules():
@@ -401,6 +453,7 @@ class Shard:
                 looks=self._looks,
                 coverage={name: ratio for name, ratio in ratios if ratio is not None},
                 catch_ups_dropped=self._catch_up.dropped,
+                plates_shed=self._scribe.shed,
             )
         )
 

@@ -43,6 +43,7 @@ from edge.quarantine import Trouble
 from edge.reconcile import Start, Stop, StreamKey, StreamWork, Update, plan
 from edge.store.outbox import Outbox
 from wire.backoff import full_jitter
+from wire.facts import Fact
 from wire.messages import ItemObserved, StreamHealth
 
 log = logging.getLogger("forecourt.shards")
@@ -75,18 +76,21 @@ class Shards:
         clock: Clock,
         on_change: Callable[[], None],
         *,
+        facts: Callable[[], Sequence[Fact]] = tuple,
         cores: float | None = None,
         command: Sequence[str] = SHARD,
         memory_bound_bytes: Callable[[int], int] | None = None,
     ) -> None:
-        """`cores` are the worker's, by default what the machine allows it; the agent keeps a share.
+        """`facts` are what the station's inputs say now, for a process that starts.
 
+        `cores` are the worker's, by default what the machine allows it; the agent keeps a share.
         `memory_bound_bytes` gives, for a number of streams, what their process may hold.
         """
         self._cores = cpus.cores(cores)
         self._settings = settings
         self._clock = clock
         self._on_change = on_change
+        self._facts = facts
         self._command = command
         limit_bytes = cpus.memory_bytes()
         self._memory_bound_bytes = memory_bound_bytes or (
@@ -152,6 +156,12 @@ class Shards:
         weights = [budget.weight(shard.running.values()) for shard in sharing]
         for shard, cores in zip(sharing, budget.divided(self._cores, weights), strict=True):
             shard.send(Budget(cores))
+
+    def inform(self, facts: Sequence[Fact]) -> None:
+        """Tell every process what inputs say; one that starts later is told what is so then."""
+        for shard in self._shards:
+            if shard.process is not None:
+                shard.process.inform(facts)
 
     def _least_loaded(self) -> Allotment:
         return min(self._common, key=lambda s: len(s.running))
@@ -371,6 +381,7 @@ class Shards:
             shard.process, shard.beat, shard.given_up = process, None, {}
             shard.began_s = self._clock.monotonic_s()
             process.send(self._settings)
+            process.inform(self._facts())
             starts = (Start(w, shard.dark_since_s.get(k)) for k, w in shard.running.items())
             process.send(Apply(tuple(starts)))
             self._share_out()

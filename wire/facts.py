@@ -18,7 +18,10 @@ MAX_FACT_BYTES = 4096
 MAX_INPUTS = 1000
 """Inputs of one worker; a fact of another one is refused."""
 
-InputName = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=63)]
+InputName = Annotated[
+    # For Python `$` also matches before a line's end.
+    str, msgspec.Meta(pattern=NAME_PATTERN.removesuffix("$") + r"\Z", max_length=63)
+]
 Value = bool | float | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 

@@ -1,12 +1,13 @@
 """The station's display: a page with live events, and the worker's local HTTP.
 
-Here: routes over what the agent hands in. Not here: where events lie (store), who is at work
-(shards), the page itself (page.html: no build step). It needs no WAN and stays up without one.
+Here: routes over what the agent hands in; they only tell. Not here: where events lie (store), who
+is at work (shards), the page itself (page.html: no build step), what others tell the worker
+(inputs). It needs no WAN and stays up without one.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ class Display:
         outbox: Outbox,
         status: Callable[[], dict[str, Any]],
         snapshot: Callable[[], Snapshot],
+        routes: Sequence[Route] = (),
     ) -> None:
+        """`routes` are others' that are served beside these."""
         self._outbox = outbox
         self._status = status
         self._snapshot = snapshot
@@ -57,6 +60,7 @@ class Display:
                 Route("/api/status", self._status_json),
                 Route("/healthz", self._healthz),
                 Route("/metrics", self._metrics),
+                *routes,
             ]
         )
 

@@ -23,7 +23,7 @@ from wire.messages import ItemObserved, StreamHealth
 SNAPSHOT = Snapshot(
     online=True, pending={"alarm": 2, "bulk": 0}, shed=1, unstored=0, ignored_messages=3,
     shard_restarts={"crash": 4}, quarantined=1, cores=1.5, catch_ups_dropped=2,
-    coverage={"t": 0.25},
+    facts_taken=5, facts_refused=6, posts_denied=7, coverage={"t": 0.25},
     streams=(
         StreamHealth(camera='a"b\n', stream="main", state="running", coverage=0.5, step="half"),
         StreamHealth(camera="c", stream="main", state="lost"),
@@ -160,6 +160,9 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
         assert (covered.labels, covered.value) == ({"task": "t"}, 0.25)
         assert families["forecourt_edge_cpu_budget_cores"].samples[0].value == 1.5
         assert families["forecourt_edge_catch_ups_dropped"].samples[0].value == 2
+        assert families["forecourt_edge_facts_taken"].samples[0].value == 5
+        assert families["forecourt_edge_facts_refused"].samples[0].value == 6
+        assert families["forecourt_edge_input_posts_denied"].samples[0].value == 7
 
     play(tmp_path, act)
 

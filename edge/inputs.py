@@ -1,0 +1,76 @@
+"""The station's inputs as the agent knows them: which facts are believed, kept and told on.
+
+Here: the way of a fact from whoever says it to the disk and to the shards. Not here: HTTP and the
+token (display/inputs.py), the table (facts.py), the file (store/facts.py), rules.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edge.clock import Clock
+from edge.facts import MAX_AHEAD_S, Facts
+from edge.store.facts import FactStore
+from wire.facts import Fact
+
+
+class Inputs:
+    """What the inputs say. Everything here runs on the agent's loop."""
+
+    def __init__(self, path: Path, clock: Clock, tell: Callable[[Sequence[Fact]], None]) -> None:
+        """`tell` is given what was taken, once it is on disk; it must not wait."""
+        self.taken = 0
+        """Facts that were taken; the same again counts."""
+        self.refused = 0
+        self._clock = clock
+        self._tell = tell
+        self._store = FactStore(path, clock)
+        self._facts = Facts()
+        self._one_at_a_time = asyncio.Lock()
+        for fact in self._store.load():
+            self._facts.put(fact)
+
+    def newest(self) -> list[Fact]:
+        """What each input said last, by its name."""
+        self._facts.not_after(self._latest_ms())
+        return self._facts.newest()
+
+    async def take(self, facts: Sequence[Fact]) -> list[str]:
+        """Believe facts, keep them and tell them on; for each why it was refused, or "".
+
+        Returns after the commit. The same facts may be given again: after an error, for example.
+        Raises sqlite3.Error where they cannot be kept.
+        """
+        async with self._one_at_a_time:
+            latest_ms = self._latest_ms()
+            self._facts.not_after(latest_ms)
+            reasons = []
+            for fact in facts:
+                reason = self._ahead(fact) or self._facts.problem(fact)
+                if not reason:
+                    self._facts.put(fact)
+                reasons.append(reason)
+            taken = [fact for fact, reason in zip(facts, reasons, strict=True) if not reason]
+            self.refused += len(facts) - len(taken)
+            if taken:
+                await asyncio.to_thread(self._store.keep, taken, latest_ms)
+                self.taken += len(taken)
+                self._tell(taken)
+            return reasons
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
+
+    def _latest_ms(self) -> int:
+        return self._clock.wall_ms() + round(MAX_AHEAD_S * 1000)
+
+    def _ahead(self, fact: Fact) -> str:
+        now_ms = self._clock.wall_ms()
+        if fact.t_ms <= now_ms + MAX_AHEAD_S * 1000:
+            return ""
+        ahead_s = (fact.t_ms - now_ms) / 1000
+        return (
+            f"its time is {ahead_s:.0f} s ahead of this worker's clock, at most {MAX_AHEAD_S:g}"
+            " are allowed; set the sender's clock (NTP), or leave the time out"
+        )
