@@ -34,6 +34,8 @@ class TaskStatus:
     rejected: str = ""
     failure: str = ""
     """Why the last look failed, if it did."""
+    unread: str = ""
+    """Why plates could not be read last, if they could not."""
     looks: int = 0
 
     def observed(self, stream: Streaming, now_ms: int) -> ItemObserved:
@@ -44,8 +46,8 @@ class TaskStatus:
             state, reason = "Rejected", self.rejected
         elif stream.state in ("lost", "ended"):
             state, reason = "Degraded", stream.error
-        elif self.failure:
-            state, reason = "Degraded", self.failure
+        elif self.failure or self.unread:
+            state, reason = "Degraded", self.failure or self.unread
         elif self.analysis is not None and not self.analysis.is_active(now_ms):
             state, reason = "Running", "not active at this time, by its schedule"
         else:

@@ -13,6 +13,7 @@ import platform
 import secrets
 import signal
 import socket
+import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,10 @@ class Agent:
         key = self.desired.fact(_PLATES_KEY)
         if key is None:
             key = secrets.token_hex(32)
-            self.desired.remember(_PLATES_KEY, key)
+            try:
+                self.desired.remember(_PLATES_KEY, key)
+            except sqlite3.Error as error:
+                log.error("the key of plates' pseudonyms cannot be remembered: %s", error)
         return bytes.fromhex(key)
 
     def _reconcile(self) -> None:

@@ -14,18 +14,20 @@ while another looks at them.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 
 import msgspec
 
 from edge.facts import Facts
+from edge.plates import Ask, Plates, classes_of
 from edge.video.decode import Frame
 from edge.vision import program, rules
 from edge.vision.area import area_of, touches
 from edge.vision.detect import Detections, Detector
 from edge.vision.geometry import Box
+from edge.vision.plates import Reading
 from edge.vision.track import LIKE, Track, Tracker
 from wire import specs
 from wire.events import Event
@@ -44,6 +46,15 @@ def unknown_classes(task: specs.Task, labels: Sequence[str]) -> Iterator[specs.P
     for name in task.spec.model.scores:
         if name not in labels:
             yield _unknown(("spec", "model", "scores", name), name, task)
+    if task.spec.plates is not None:
+        for name in task.spec.plates.classes or ():
+            if name not in labels:
+                yield _unknown(("spec", "plates", "classes"), name, task)
+        if not classes_of(task, labels):
+            yield specs.Problem(
+                ("spec", "plates", "classes"),
+                f"model {task.spec.model.name!r} knows no vehicle; name classes that have plates",
+            )
     for index, rule in enumerate(task.spec.rules):
         for path, leaf in specs.leaves(rule):
             for name in leaf.classes:
@@ -81,8 +92,12 @@ class Analysis:
         *,
         zone: tzinfo = UTC,
         facts: Facts | None = None,
+        plates: Plates | None = None,
     ) -> None:
-        """`zone` is the station's time zone; `facts` are what its inputs say."""
+        """`zone` is the station's time zone; `facts` are what its inputs say.
+
+        `plates` are the task's, where it wants any.
+        """
         problems = tuple(unknown_classes(task, detector.labels))
         if problems:
             raise specs.SpecError(problems)
@@ -95,7 +110,9 @@ class Analysis:
         self._inputs = sorted(
             {part.input for rule in task.spec.rules for _, part in specs.inputs(rule)}
         )
-        self._like = {LIKE.get(name, name) for name in _named(task.spec)}
+        self.plates = plates
+        wanted = _named(task.spec) | classes_of(task, detector.labels)
+        self._like = {LIKE.get(name, name) for name in wanted}
         self._schedule = _Schedule(self.fps)
         self._area = area_of(task)
         self._state = rules.START
@@ -190,9 +207,25 @@ class Analysis:
         )
         found += now
         self._before = _Before(tracks, inputs, frame.pts_s, frame.t_ms)
-        covered = None if coverage is None else round(coverage, 3)
-        self._told = covered, level
-        return [msgspec.structs.replace(each, coverage=covered, level=level) for each in found]
+        self._told = None if coverage is None else round(coverage, 3), level
+        if self.plates is not None:
+            found += self.plates.look(tracks, frame)
+        return self._complete(found)
+
+    def asks(self) -> list[Ask]:
+        """The pictures in which a plate is to be read now; each must be answered."""
+        return [] if self.plates is None else self.plates.asks()
+
+    def answer(self, ask: Ask, readings: Sequence[Reading] | None) -> list[Event]:
+        """What follows from what was read in a picture; None: nobody had time for it."""
+        assert self.plates is not None
+        return self._complete(self.plates.answer(ask, readings))
+
+    def _complete(self, events: Iterable[Event]) -> list[Event]:
+        """Events with what is known besides: how the stream was seen, and whose plate it is."""
+        coverage, level = self._told
+        found = (msgspec.structs.replace(each, coverage=coverage, level=level) for each in events)
+        return [self.plates.told(each) if self.plates is not None else each for each in found]
 
     def _meanwhile(self, frame: Frame) -> list[Event]:
         """What inputs said since the look before, also what they no longer say, with its tracks."""
@@ -220,11 +253,9 @@ class Analysis:
 
         Objects are forgotten; looks may go on, and incidents get new numbers.
         """
-        coverage, level = self._told
-        events = [
-            msgspec.structs.replace(each, coverage=coverage, level=level)
-            for each in rules.close(self._program, self._state, reason)
-        ]
+        events = self._complete(rules.close(self._program, self._state, reason))
+        if self.plates is not None and self._before is not None:
+            events += self._complete(self.plates.close(self._before.t_ms))
         self._state = rules.State(self._state.incidents)
         self._tracker = self._new_tracker()
         self._looked_s = self._before = None

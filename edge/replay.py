@@ -26,6 +26,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from edge.analysis import Analysis
 from edge.clock import Clock, SystemClock
 from edge.facts import Facts
+from edge.ocr import Ocr
+from edge.plates import Plates
 from edge.video import demand as demands
 from edge.video.decode import Decoder, DecodeStats, starting_at
 from edge.video.errors import SourceError
@@ -95,10 +97,13 @@ def replay(
     on_look: Callable[[Seen], object] = lambda _: None,
     zone: tzinfo = UTC,
     facts: Facts | None = None,
+    ocr: Ocr | None = None,
+    plate_detector: Detector | None = None,
 ) -> Iterator[Event]:
     """The events of one recording; open incidents end as `interrupted` with it.
 
-    `zone` is the station's time zone, `facts` what its inputs say.
+    `zone` is the station's time zone, `facts` what its inputs say. `ocr` reads the plates that the
+    task wants, with its `plate_detector` if it names one; None: none is read.
     `decode` says how much of it is decoded, instead of the task. `limit_s` stops after that much of
     its time. `progress` gets the bytes of each packet that was read, `on_look` each picture that is
     looked at. Raises SourceError if the file cannot be read, or holds no picture to be decoded;
@@ -106,7 +111,11 @@ def replay(
     """
     summary = summary if summary is not None else Summary()
     stats = DecodeStats()
-    analysis = Analysis(task, 0, detector, _scope(file), zone=zone, facts=facts)
+    scope = _scope(file)
+    plates = None
+    if task.spec.plates is not None and ocr is not None:
+        plates = Plates(task, 0, detector.labels, scope.encode(), plate_detector)
+    analysis = Analysis(task, 0, detector, scope, zone=zone, facts=facts, plates=plates)
     stream = specs.Stream(url=f"file://{quote(str(file.resolve()))}", pace="fast")
     failure: SourceError | None = None
     watch = _watch(task, analysis, decode)
@@ -117,6 +126,9 @@ def replay(
                 break
             on_look(seen)
             yield from _looked(seen, analysis, detector, watch, summary)
+            if ocr is not None:
+                for ask in analysis.asks():
+                    yield from analysis.answer(ask, ocr.read(ask.image, ask.detector))
     except SourceError as error:
         failure = error
     yield from analysis.close("interrupted")
@@ -197,6 +209,7 @@ def command(
         facts = None if inputs is None else read_facts(inputs, start_ms)
         # The classes are checked before the first file is touched.
         Analysis(task, 0, detector, "")
+        ocr, plate_detector = _for_plates(task, models)
     except (ReplayError, ModelError) as error:
         _say(err, str(error))
         return BAD_INPUT
@@ -213,6 +226,7 @@ def command(
                 for event in replay(
                     file, task, detector, decode=decode, start_ms=start_ms, summary=summary,
                     progress=partial(bar.advance, shown), zone=zone, facts=facts,
+                    ocr=ocr, plate_detector=plate_detector,
                 ):  # fmt: skip
                     summary.events += 1
                     out.write(encode_event(event) + b"\n")
@@ -299,6 +313,14 @@ def _manifest(model: str | None, folders: Sequence[Path], task: specs.Task) -> M
         raise ReplayError(
             f"{error}\nrun: forecourt models pull {name}, or give --model FILE"
         ) from None
+
+
+def _for_plates(task: specs.Task, folders: Sequence[Path]) -> tuple[Ocr | None, Detector | None]:
+    """What reads plates, and what finds them, where the task wants any."""
+    if task.spec.plates is None:
+        return None, None
+    name = task.spec.plates.detector
+    return Ocr(), None if name is None else Detector(find(folders, name), threads=1)
 
 
 def _require_files(files: Sequence[Path]) -> None:

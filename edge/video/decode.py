@@ -18,6 +18,7 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -27,7 +28,7 @@ from edge.video.source import Packet
 from edge.video.timeline import FALLBACK_FPS
 
 Image = npt.NDArray[np.uint8]
-Resize = Literal["letterbox", "stretch"]
+Resize = Literal["letterbox", "letterbox-centred", "stretch"]
 Color = Literal["BGR", "RGB"]
 _FORMATS = {"BGR": ("bgr24", 3), "RGB": ("rgb24", 3), "GRAY": ("gray8", 1)}
 """FFmpeg's name of a format, and its bytes a pixel."""
@@ -106,13 +107,30 @@ class Frame:
     ) -> Image:
         """The picture as height × width × 3 bytes; do not write into it, others share it.
 
-        `letterbox` keeps its shape, at the top left, and fills the rest with `pad`.
+        `letterbox` keeps its shape, at the top left (or in the middle), and fills the rest with
+        `pad`.
         """
         key = (width, height, resize, pad, color)
         image = self._images.get(key)
         if image is None:
             image = self._images[key] = self._converted(width, height, resize, pad, color)
         return image
+
+    def cut(self, x1: int, y1: int, x2: int, y2: int) -> Image:
+        """A part of it at full size, height × width × 3 bytes, BGR; the rest is not converted."""
+        graph = Graph()
+        whole = self.picture
+        ticks = whole.time_base or Fraction(1, 90_000)
+        source = graph.add_buffer(
+            width=whole.width, height=whole.height, format=whole.format, time_base=ticks
+        )
+        crop = graph.add("crop", f"w={x2 - x1}:h={y2 - y1}:x={x1}:y={y1}:exact=1")
+        source.link_to(crop)
+        crop.link_to(graph.add("buffersink"))
+        graph.configure()
+        graph.vpush(whole)
+        # Each part has another size: the stream's own scalers would grow without end.
+        return _Scalers().scale(graph.vpull(), (x2 - x1, y2 - y1), "BGR")
 
     def luma(self) -> Image:
         """Its brightness, small: the longer side `LUMA_WIDTH`, area averages of the Y plane.
@@ -125,13 +143,20 @@ class Frame:
         return self._scalers.scale(self.picture, small, "GRAY")[:, :, 0]
 
     def _converted(self, width: int, height: int, resize: Resize, pad: int, color: Color) -> Image:
-        used = _fitted(self.size, (width, height)) if resize == "letterbox" else (width, height)
+        used = (width, height) if resize == "stretch" else _fitted(self.size, (width, height))
         scaled = self._scalers.scale(self.picture, used, color)
         if used == (width, height):
             return scaled
         image = np.full((height, width, 3), pad, np.uint8)
-        image[: used[1], : used[0]] = scaled
+        centred = resize == "letterbox-centred"
+        left, top = ((width - used[0]) // 2, (height - used[1]) // 2) if centred else (0, 0)
+        image[top : top + used[1], left : left + used[0]] = scaled
         return image
+
+
+def still(image: Image) -> Frame:
+    """A picture in memory, height × width × 3 bytes, BGR, as a frame without a time."""
+    return Frame(VideoFrame.from_ndarray(image, format="bgr24"), 0.0, 0, 0, False, _Scalers())
 
 
 def _fitted(size: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:

@@ -23,6 +23,8 @@ MOMENT_S = 1.0
 LONGEST_LOOK_S = 2.0
 """Key frames are left out only up to this, however long visits are: whoever comes should be seen
 soon, and there is little left to save."""
+PLATE_S = 5.0
+"""A vehicle that stands for so long is to be seen where plates are read."""
 MOST_OF_A_GOP = 0.75
 """When more than this part of each GOP must be decoded, all of it is: waking costs more."""
 _EPSILON_S = 1e-6
@@ -32,7 +34,7 @@ _PRIORITIES: tuple[specs.Priority, ...] = ("low", "normal", "high")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one rule needs: no visit of `min_visit_s` or longer may be missed."""
+    """What one rule (or `plates`) needs: no visit of `min_visit_s` or longer may be missed."""
 
     rule: str
     min_visit_s: float
@@ -86,6 +88,8 @@ def of_task(task: specs.Task) -> Demand:
     """A task's demand is the strictest of its rules'; the needs stand in the order of the rules."""
     spec = task.spec
     needs = tuple(_need(rule) for rule in spec.rules)
+    if spec.plates is not None:
+        needs += (Need("plates", PLATE_S, "a vehicle that stands for so long has its plate read"),)
     shortest_s = min(need.min_visit_s for need in needs)
     return Demand(spec.fps, shortest_s, spec.decode == "full", needs, spec.priority)
 

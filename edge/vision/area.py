@@ -21,8 +21,8 @@ ABOVE = 0.25
 def area_of(task: specs.Task) -> Area | None:
     """Polygons outside of which nothing matters to a task; None if all of the picture does.
 
-    That is so for a rule without a zone, and for a crossing: there it matters where an object came
-    from, so it must be followed from where it appears.
+    That is so for a rule (or plates) without a zone, and for a crossing: there it matters where an
+    object came from, so it must be followed from where it appears.
     """
     zones: list[str] = []
     for rule in task.spec.rules:
@@ -30,6 +30,10 @@ def area_of(task: specs.Task) -> Area | None:
             if isinstance(leaf, specs.Crossing) or leaf.zone is None:
                 return None
             zones.append(leaf.zone)
+    if task.spec.plates is not None:
+        if task.spec.plates.zone is None:
+            return None
+        zones.append(task.spec.plates.zone)
     return tuple(_around(task.spec.zones[name]) for name in dict.fromkeys(zones))
 
 

@@ -25,7 +25,7 @@ from edge.pipe import PictureError, Settings, Show, Shown
 from edge.reader import Look, Reader
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
-from edge.video.decode import frames, starting_at
+from edge.video.decode import Image, frames, starting_at
 from edge.video.jpeg import JpegError, jpeg
 from edge.video.source import packets
 from tests.parts import clips, rtsp
@@ -228,6 +228,11 @@ def test_a_picture_comes_with_its_time() -> None:
     assert stage.asked == [StreamKey("yard", "sub")]
 
 
+def as_it_is(image: Image) -> Image:
+    """Nothing is hidden in it."""
+    return image
+
+
 @pytest.mark.parametrize("noisy", [False, True])
 def test_a_jpeg_fits(tmp_path: Path, noisy: bool) -> None:
     """I8: it keeps its shape and the asked width, and gets coarser and smaller where it must."""
@@ -236,14 +241,14 @@ def test_a_jpeg_fits(tmp_path: Path, noisy: bool) -> None:
     path = clips.write(tmp_path / "one.mp4", [picture], qp="1")
     stream = specs.Stream(url=path.as_uri(), pace="fast")
     frame = next(frames(packets(stream), anchor=starting_at(0)))
-    made = jpeg(frame, 1280, MAX_PICTURE_BYTES)
+    made = jpeg(frame, 1280, MAX_PICTURE_BYTES, as_it_is)
     assert made.data.startswith(b"\xff\xd8\xff")
     assert len(made.data) <= MAX_PICTURE_BYTES
     assert abs(made.width / made.height - 16 / 9) < 0.02
     assert (made.width == 1280) != noisy
-    assert jpeg(frame, 100_000, 10**9).width == 1920
+    assert jpeg(frame, 100_000, 10**9, as_it_is).width == 1920
     with pytest.raises(JpegError, match="does not fit"):
-        jpeg(frame, 1280, 10)
+        jpeg(frame, 1280, 10, as_it_is)
 
 
 # --- log and config ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Which number plates a task wants read, and what is kept of them.
 
 Here: an operator's wish. Not here: when a plate is read and what a reading says
-(edge/vision/plates.py), who reads it (edge/vision/ocr.py).
+(edge/vision/plates.py), who reads it (edge/ocr.py).
 """
 
 from typing import Annotated, Literal
