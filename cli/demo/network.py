@@ -13,7 +13,7 @@ from cli import manifest
 from cli.demo.folder import Folder
 from cli.demo.scene import CHECKOUT
 from cli.errors import BAD_INPUT, CommandError
-from wire.manifest import MANIFEST, bare
+from wire.manifest import COCO_LABELS, MANIFEST, bare
 
 OWN = "forecourt-nano"
 
@@ -49,11 +49,11 @@ def find(file: Path | None, folder: Folder) -> Network:
         home.mkdir(exist_ok=True)
         _place(beside, home / MANIFEST)
         _place(file, home / file.name)
-        return Network(described.name, described.labels, folders)
+        return Network(described.name, described.labels or COCO_LABELS, folders)
     assumed = bare(file.stem)
     shutil.rmtree(folder.models / assumed.name, ignore_errors=True)  # it would win over the file
     _place(file, folder.models / f"{assumed.name}.onnx")
-    return Network(assumed.name, assumed.labels, folders)
+    return Network(assumed.name, COCO_LABELS, folders)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -2,24 +2,24 @@
 
 import pytest
 
-from wire.manifest import COCO_LABELS, MAX_MANIFEST_BYTES, bare, parse
+from wire.manifest import MAX_MANIFEST_BYTES, Input, Output, bare, parse
 from wire.specs import SpecError
 
-LEAST = 'name = "nano"\nfile = "nano.onnx"\nlabels = ["car"]\n'
+LEAST = 'name = "nano"\nfile = "nano.onnx"\n'
 
 
 def test_little_is_needed() -> None:
-    """Name, file and labels; size and checksum may be unknown, and keys of others do no harm."""
+    """Name and file; size and checksum may be unknown, and keys of others do no harm."""
     manifest = parse((LEAST + 'size_bytes = 0\nsha256 = ""\n[measured]\nmap = 0.5\n').encode())
-    assert (manifest.layout, manifest.size_bytes, manifest.sha256) == ("yolox", 0, "")
-    assert (manifest.input.color, manifest.input.pad, manifest.input.width) == ("BGR", 114, None)
+    assert (manifest.layout, manifest.size_bytes, manifest.sha256) == ("auto", 0, "")
+    assert (manifest.labels, manifest.input, manifest.output) == ((), Input(), Output())
     assert parse((LEAST + f'sha256 = "{"AB" * 32}"').encode()).sha256 == "ab" * 32
 
 
 @pytest.mark.parametrize(
     ("content", "problems"),
     [
-        (b'name = "Nano"', ["name: use 1 to 63", "labels: is missing", "file: is missing"]),
+        (b'name = "Nano"', ["name: use 1 to 63", "file: is missing"]),
         ((LEAST + "size_bytes = true").encode(), ["size_bytes: Input should be a valid integer"]),
         ((LEAST + '[input]\npad = 300').encode(), ["input.pad: "]),
         (b"name = ", ["no valid TOML: "]),
@@ -39,8 +39,8 @@ def test_every_problem_is_told_with_its_key(content: bytes, problems: list[str])
 
 
 def test_a_bare_file_has_a_name_that_tasks_can_write() -> None:
-    """And it is taken for COCO's eighty names, wherever it is looked at."""
+    """And its classes are those that its graph says."""
     assert [bare(stem).name for stem in ("YOLOX_nano v2", "yolox_nano", "___")] == [
         "yolox-nano-v2", "yolox-nano", "model",
     ]  # fmt: skip
-    assert bare("x").labels == COCO_LABELS
+    assert bare("x").labels == ()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.vision.manifest import ModelError, at, find
-from wire.manifest import COCO_LABELS
+from wire.manifest import COCO_LABELS, COCO_NUMBERED
 
 WEIGHTS = b"not a network, but a file with a hash"
 
@@ -37,17 +37,16 @@ def test_a_model_is_found_by_its_name(tmp_path: Path) -> None:
     found = find([tmp_path / "a", tmp_path / "b", tmp_path / "c"], "tiny")
     assert found.labels == ("person", "car")
     assert (found.input.width, found.input.height) == (320, 192)
-    assert (found.input.color, found.input.pad, found.input.resize) == ("RGB", 0, "letterbox")
+    assert (found.input.color, found.input.pad, found.input.resize) == ("RGB", 0, None)
     assert found.path == tmp_path / "b" / "tiny" / "net.onnx"
 
 
-def test_a_bare_file_is_taken_for_yolox_with_the_names_of_coco(tmp_path: Path) -> None:
-    """Without a manifest: YOLOX, BGR 0..255, letterbox 114, 80 labels, size from the graph."""
+def test_of_a_bare_file_nothing_is_assumed(tmp_path: Path) -> None:
+    """Without a manifest its graph says what it is: layout, labels, pixels and size are open."""
     (tmp_path / "yolox_nano.onnx").write_bytes(WEIGHTS)
     found = find([tmp_path], "yolox-nano")
     assert found == at(tmp_path / "yolox_nano.onnx")
-    assert found.labels == COCO_LABELS
-    assert (found.layout, found.input.color, found.input.pad) == ("yolox", "BGR", 114)
+    assert (found.layout, found.labels, found.input.color) == ("auto", (), None)
     assert found.input.width is None
 
 
@@ -57,6 +56,10 @@ def test_coco_has_eighty_names() -> None:
     assert [COCO_LABELS[n] for n in (0, 2, 7, 9, 79)] == [
         "person", "car", "truck", "traffic light", "toothbrush",
     ]  # fmt: skip
+    assert [COCO_NUMBERED[n - 1] for n in (1, 3, 8, 12, 13, 90)] == [
+        "person", "car", "truck", "-", "stop sign", "toothbrush",
+    ]  # fmt: skip
+    assert [name for name in COCO_NUMBERED if name != "-"] == list(COCO_LABELS)
 
 
 def test_a_path_leads_to_the_manifest_beside_it(tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_a_path_leads_to_the_manifest_beside_it(tmp_path: Path) -> None:
         ({"size_bytes": "size_bytes = 1"}, "37 bytes instead of 1"),
         ({"file": 'file = "../../secret"'}, "file: write a plain file name"),
         ({"file": 'file = "absent.onnx"'}, "is missing"),
-        ({"labels": "labels = []"}, "labels"),
+        ({"labels": "labels = 3"}, "labels"),
         ({"input": '[input]\ncolor = "GREY"'}, r"input\.color"),
         ({"layout": "layout = "}, "no valid TOML"),
     ],

@@ -1,0 +1,197 @@
+"""Heads that give boxes in one output and all classes' scores in another: DETR, SSD and the like.
+
+DETR (Carion et al. 2020) and its kin: scores still to become probabilities, boxes as fractions.
+SSD (Liu et al. 2016): a softmax with the background among the classes, boxes already decoded.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.vision.detect.detections import Floats, Raw, Size
+from edge.vision.detect.pixels import CENTRED, IMAGENET, PLAIN, UNIT, UNIT_STRETCHED
+from edge.vision.detect.reading import (
+    Array,
+    Given,
+    Reading,
+    Seen,
+    best_class,
+    corners,
+    in_pixels,
+    logit,
+    probable,
+    sigmoid,
+    softmax,
+    whole,
+)
+
+COCO_HEADS = (80, 90, 91)
+"""Classes of heads that were trained on COCO: its names, its numbers from 1, and from 0."""
+_SCORES = re.compile(r"score|logit|conf|cls|class|label|prob", re.IGNORECASE)
+_BOXES = re.compile(r"box|loc|coord|dets", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """A row of boxes and a row of scores for each query or anchor."""
+
+    boxes_at: int
+    scores_at: int
+    size: Size
+    classes: slice
+    """Columns of the scores that are classes."""
+    scores: str
+    form: str
+    unit: str | None
+
+    def __call__(self, outputs: Sequence[Array], index: int, floor: float) -> Raw:
+        values = _flat(whole(outputs, self.scores_at, index, 3))
+        if self.scores == "softmax":
+            values = softmax(values)
+        of_classes = values[:, self.classes]
+        raw = self.scores == "sigmoid"
+        chosen, best, classes = best_class(of_classes, logit(floor) if raw else floor)
+        boxes = _flat(whole(outputs, self.boxes_at, index, 3))
+        unit = self.unit or _unit(boxes)
+        found = in_pixels(corners(boxes[chosen], self.form), self.size, unit)
+        return Raw(found, sigmoid(best) if raw else best, classes)
+
+
+def detr(seen: Seen) -> Iterator[Reading]:
+    """[pictures, queries, labels] and [pictures, queries, 4]: cx, cy, w, h as fractions.
+
+    A sigmoid where the scores are as many as the labels, a softmax where there is one more: the
+    last is no object.
+    """
+    for boxes, scores in _pairs(seen):
+        values, places = _first(scores), _first(boxes)
+        plain = seen.output.scores == "plain"
+        if not seen.told and (probable(values) or places.min() < -0.01 or places.max() > 1.5):
+            continue
+        for classes, used, softly in _heads(seen, values.shape[1], "last"):
+            kind = seen.output.scores or ("softmax" if softly else "sigmoid")
+            read = _Queries(
+                boxes.at,
+                scores.at,
+                seen.size,
+                used,
+                "plain" if plain else kind,
+                seen.output.boxes or "cxcywh",
+                seen.output.unit or "fractions",
+            )
+            usual = IMAGENET if softly or "dets" in boxes.name else UNIT_STRETCHED
+            yield Reading("detr", classes, read, usual, overlaps=False)
+
+
+def ssd(seen: Seen) -> Iterator[Reading]:
+    """[pictures, anchors, 1 + labels] and [pictures, anchors, 4]: x1, y1, x2, y2 as fractions.
+
+    The scores are probabilities, the first that of the background.
+    """
+    for boxes, scores in _pairs(seen):
+        values = _first(scores)
+        if not seen.told and (not probable(values) or not _are_corners(_first(boxes))):
+            continue
+        if not seen.told and seen.labels is None and not _sums_to_one(values):
+            continue
+        for classes, used, softly in _heads(seen, values.shape[1], "first"):
+            if not softly and seen.output.background != "none":
+                continue
+            read = _Queries(
+                boxes.at,
+                scores.at,
+                seen.size,
+                used,
+                seen.output.scores or ("plain" if probable(values) else "softmax"),
+                seen.output.boxes or "xyxy",
+                seen.output.unit,
+            )
+            yield Reading("ssd", classes, read, CENTRED)
+
+
+def scored_boxes(seen: Seen) -> Iterator[Reading]:
+    """[pictures, rows, labels] of probabilities and [pictures, rows, 4]: x1, y1, x2, y2."""
+    for boxes, scores in _pairs(seen):
+        values = _first(scores)
+        if not seen.told and (not probable(values) or (_sums_to_one(values) and not seen.labels)):
+            continue
+        if not seen.classes_fit(values.shape[1]):
+            continue
+        places = _first(boxes)
+        form = seen.output.boxes or ("xyxy" if _are_corners(places) else "cxcywh")
+        if not seen.told and form == "cxcywh" and places[:, 2:].min() < 0:
+            continue
+        read = _Queries(
+            boxes.at,
+            scores.at,
+            seen.size,
+            slice(0, values.shape[1]),
+            seen.output.scores or "plain",
+            form,
+            seen.output.unit,
+        )
+        usual = PLAIN if seen.bytes else UNIT
+        yield Reading("scored-boxes", values.shape[1], read, usual)
+
+
+def _heads(seen: Seen, columns: int, background: str) -> Iterator[tuple[int, slice, bool]]:
+    """Ways to share columns out: labels, their columns, whether one more stands for no object."""
+    told = seen.output.background
+    if told is None and seen.labels is None and columns == 91:
+        told = "first" if background == "first" else "none"  # COCO's numbers, from 1 or from 0
+    if told in (None, "none") and seen.classes_fit(columns):
+        yield columns, slice(0, columns), False
+    if told != "none" and seen.classes_fit(columns - 1):
+        first = (told or background) == "first"
+        yield columns - 1, slice(1, columns) if first else slice(0, columns - 1), True
+
+
+def _pairs(seen: Seen) -> Iterator[tuple[Given, Given]]:
+    """Outputs of boxes and of scores with as many rows."""
+    flat = [given for given in seen.outputs if _flat_shape(given) is not None]
+    for boxes in flat:
+        for scores in flat:
+            rows, four = _flat_shape(boxes) or (0, 0)
+            others, columns = _flat_shape(scores) or (0, 0)
+            if boxes is scores or rows != others or four != 4 or not rows or not columns:
+                continue
+            named = _SCORES.search(scores.name) and not _BOXES.search(scores.name)
+            misnamed = _SCORES.search(boxes.name) and not _BOXES.search(boxes.name)
+            if columns != 4 or (named and not misnamed):
+                yield boxes, scores
+
+
+def _flat_shape(given: Given) -> tuple[int, int] | None:
+    """Rows and columns of a picture's table; an axis of one between them does not count."""
+    shape, value = given.shape, given.value
+    if value.dtype.kind != "f":
+        return None
+    if value.ndim == 4 and shape[2] == 1:
+        return shape[1], shape[3]
+    return (shape[-2], shape[-1]) if value.ndim in (2, 3) else None
+
+
+def _flat(part: Array) -> Floats:
+    return part[:, 0] if part.ndim == 3 else part
+
+
+def _first(given: Given) -> Floats:
+    if given.value.ndim == 4:
+        return _flat(whole([given.value], 0, 0, 4))
+    return whole([given.value], 0, 0, 3)
+
+
+def _sums_to_one(values: Floats) -> bool:
+    return bool(np.abs(values.sum(axis=1) - 1).max() < 0.02)
+
+
+def _are_corners(boxes: Floats) -> bool:
+    """Whether hardly any box ends before it begins."""
+    reversed_ = (boxes[:, 2:] < boxes[:, :2] - 1e-3).any(axis=1)
+    return bool(reversed_.mean() < 0.01)
+
+
+def _unit(boxes: Floats) -> str:
+    return "fractions" if np.quantile(np.abs(boxes), 0.99) <= 2 else "pixels"
