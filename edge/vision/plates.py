@@ -112,7 +112,7 @@ class Standing:
         if not _stays(vehicle.box, track.box):
             vehicle.box, vehicle.since_s = track.box, pts_s
         if pts_s - vehicle.since_s < STILL_S:
-            vehicle.window_s = max(vehicle.window_s, pts_s)
+            vehicle.window_s = max(vehicle.window_s, vehicle.since_s + STILL_S)
             return False
         return vehicle.sought and pts_s >= vehicle.window_s
 
