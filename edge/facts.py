@@ -60,16 +60,16 @@ class Facts:
             return f"it is older than the {self._most} facts of this input that are kept"
         return ""
 
-    def not_after(self, t_ms: int) -> None:
-        """The clock was taken back to before this: what is said of later holds since this moment.
+    def heed_clock(self, now_ms: int) -> None:
+        """What is said of a time too far ahead holds since now: the clock was taken back.
 
         Otherwise such facts would wait for their time, and stand before all that come until then.
         """
         with self._lock:
             for name, held in self._facts.items():
-                if held[-1].t_ms > t_ms:
-                    now = msgspec.structs.replace(held[-1], t_ms=t_ms)
-                    self._facts[name] = (*held[: bisect_left(held, t_ms, key=_t_ms)], now)
+                if held[-1].t_ms > latest_ms(now_ms):
+                    now = msgspec.structs.replace(held[-1], t_ms=now_ms)
+                    self._facts[name] = (*held[: bisect_left(held, now_ms, key=_t_ms)], now)
 
     def kept(self) -> list[Fact]:
         """All facts, by the name of their input and their moments."""
@@ -103,6 +103,11 @@ class Facts:
                     if after_ms < fact.t_ms < until_ms
                 }
             )
+
+
+def latest_ms(now_ms: int) -> int:
+    """The latest moment that a fact may be of."""
+    return now_ms + round(MAX_AHEAD_S * 1000)
 
 
 def _same(one: Fact, other: Fact) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.clock import Clock
-from edge.facts import MAX_AHEAD_S, Facts
+from edge.facts import MAX_AHEAD_S, Facts, latest_ms
 from edge.store.facts import FactStore
 from wire.facts import Fact
 
@@ -32,7 +32,7 @@ class Inputs:
 
     def newest(self) -> list[Fact]:
         """What each input said last, by its name."""
-        self._facts.not_after(self._latest_ms())
+        self._facts.heed_clock(self._clock.wall_ms())
         return self._facts.newest()
 
     async def take(self, facts: Sequence[Fact]) -> list[str]:
@@ -42,18 +42,18 @@ class Inputs:
         Raises sqlite3.Error where they cannot be kept.
         """
         async with self._one_at_a_time:
-            latest_ms = self._latest_ms()
-            self._facts.not_after(latest_ms)
+            now_ms = self._clock.wall_ms()
+            self._facts.heed_clock(now_ms)
             reasons = []
             for fact in facts:
-                reason = self._ahead(fact) or self._facts.problem(fact)
+                reason = _ahead(fact, now_ms) or self._facts.problem(fact)
                 if not reason:
                     self._facts.put(fact)
                 reasons.append(reason)
             taken = [fact for fact, reason in zip(facts, reasons, strict=True) if not reason]
             self.refused += len(facts) - len(taken)
             if taken:
-                await asyncio.to_thread(self._store.keep, taken, latest_ms)
+                await asyncio.to_thread(self._store.keep, taken, latest_ms(now_ms))
                 self.taken += len(taken)
                 self._tell(taken)
             return reasons
@@ -62,15 +62,13 @@ class Inputs:
         """Close the file."""
         self._store.close()
 
-    def _latest_ms(self) -> int:
-        return self._clock.wall_ms() + round(MAX_AHEAD_S * 1000)
 
-    def _ahead(self, fact: Fact) -> str:
-        now_ms = self._clock.wall_ms()
-        if fact.t_ms <= now_ms + MAX_AHEAD_S * 1000:
-            return ""
-        ahead_s = (fact.t_ms - now_ms) / 1000
-        return (
-            f"its time is {ahead_s:.0f} s ahead of this worker's clock, at most {MAX_AHEAD_S:g}"
-            " are allowed; set the sender's clock (NTP), or leave the time out"
-        )
+def _ahead(fact: Fact, now_ms: int) -> str:
+    """Why its time is none yet, or ""."""
+    if fact.t_ms <= latest_ms(now_ms):
+        return ""
+    ahead_s = (fact.t_ms - now_ms) / 1000
+    return (
+        f"its time is {ahead_s:.0f} s ahead of this worker's clock, at most {MAX_AHEAD_S:g}"
+        " are allowed; set the sender's clock (NTP), or leave the time out"
+    )

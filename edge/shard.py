@@ -37,7 +37,7 @@ from edge.budget import STEPS, CatchUp, Governor
 from edge.clock import Clock, SystemClock
 from edge.coverage import Coverage
 from edge.desk import Desk
-from edge.facts import MAX_AHEAD_S, Facts
+from edge.facts import Facts
 from edge.pipe import (
     Apply,
     Beat,
@@ -435,7 +435,7 @@ class Shard:
         self._used_s, self._governed_s = used_s, now_s
         loads = [reader.load() for reader in readers]
         steps = self._governor.decide(loads, used_cores, self._cores, now_s)
-        self._facts.not_after(self._clock.wall_ms() + round(MAX_AHEAD_S * 1000))
+        self._facts.heed_clock(self._clock.wall_ms())
         for reader in readers:
             reader.degrade(steps[reader.key])
             for status in reader.heed_schedules():

@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from edge.store import sqlite, tables
 from edge.store.lanes import LaneState
 from edge.store.tables import Shed
 from wire import specs
+from wire.facts import Fact
 from wire.messages import digest, item_hash
 
 _NEWEST_SHED = 50
@@ -37,8 +40,10 @@ def findings(data: Path) -> Iterator[Finding]:
     """Everything that is wrong in the folder. Raises FileNotFoundError where no worker was."""
     if not (data / "instance").exists():
         raise FileNotFoundError(f"{data} is no worker's data folder: it has no file `instance`")
-    for name, invariant, look in (("outbox.db", "I1", _outbox), ("desired.db", "I5", _desired)):
+    for name, (invariant, look) in _LOOKS.items():
         path = data / name
+        if not path.exists() and name == "facts.db":
+            continue  # an older worker has none
         if not path.exists():
             yield Finding(
                 name, invariant, "is missing", "start the worker once; it makes a new one"
@@ -54,7 +59,7 @@ def findings(data: Path) -> Iterator[Finding]:
             yield Finding(name, invariant, f"cannot be read: {error}", _SALVAGE)
     for aside in sorted(data.glob("*.corrupt-*")):
         if not aside.name.endswith(("-wal", "-shm")):
-            invariant = "I5" if aside.name.startswith("desired.db") else "I1"
+            invariant, _ = _LOOKS.get(aside.name.partition(".corrupt-")[0], ("I1", None))
             advice = "keep it for salvage, or delete it"
             yield Finding(aside.name, invariant, "was set aside as damaged", advice)
 
@@ -141,6 +146,24 @@ def _desired(name: str, connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(name, "I5", f"{kind} {item}: {error}", "correct it at the center")
     if "digest" in facts and digest(entries) != facts["digest"]:
         yield Finding(name, "I5", "the document's digest does not fit its items", again)
+
+
+def _facts(name: str, connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Each fact of an input can be read."""
+    again = "nothing, if the input says something soon; until then it is unknown after a restart"
+    for row, body in connection.execute("SELECT input, CAST(body AS BLOB) FROM facts").fetchall():
+        try:
+            msgspec.json.decode(body, type=Fact)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            yield Finding(name, "I7", f"what {row} said has rotted", again)
+
+
+_LOOKS = {
+    "outbox.db": ("I1", _outbox),
+    "desired.db": ("I5", _desired),
+    "facts.db": ("I7", _facts),
+}
+"""By file: the invariant that its loss harms, and what is verified in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from playwright.sync_api import Browser, expect
@@ -87,6 +88,17 @@ def offline(tmp_path: Path) -> Iterator[Worker]:
         yield at_work
 
 
+def tell(worker: Worker, **inputs: str | float) -> None:
+    """As the station's controllers do: so say its inputs."""
+    token = (worker.data / "station.token").read_text().strip()
+    answer = httpx.post(
+        f"{worker.url}/api/inputs",
+        json=[{"input": k.replace("_", "-"), "value": v} for k, v in inputs.items()],
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.timeout(120)
 def test_an_incident_appears_without_a_reload_and_without_a_network(
     browser: Browser, offline: Worker
@@ -100,6 +112,10 @@ def test_an_incident_appears_without_a_reload_and_without_a_network(
         expect(page.locator("#center")).to_contain_text("offline")
         expect(page.locator("#streams")).to_contain_text("forecourt", timeout=NEWS_MS)
         expect(page.locator("#streams")).to_contain_text("running", timeout=NEWS_MS)
+        expect(page.locator("#outside")).to_be_hidden()
+        tell(offline, nozzle_2="lifted", tank_2=87.5, paid_2=False, ground_1=MARKUP)
+        expect(page.locator(".input", has_text="nozzle-2")).to_contain_text("lifted")
+        expect(page.locator(".input")).to_have_count(4)
         incident = page.locator(".incident", has_text="person-at-unloading")
         expect(incident.first).to_be_visible(timeout=NEWS_MS)
         display.screenshot("display-incident")

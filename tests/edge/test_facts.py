@@ -98,11 +98,11 @@ def test_a_clock_that_was_taken_back_leaves_no_facts_of_the_future() -> None:
     facts.put(fact(1000, "hung"))
     for t_ms in range(900_000, 900_100):
         facts.put(fact(t_ms, "lifted" if t_ms % 2 else "hung"))
-    facts.not_after(5000)
+    facts.heed_clock(5000)
     assert (said(facts, 4999), said(facts, 5000)) == (None, "lifted")
     assert facts.put(fact(5200, "hung"))
     assert [kept.t_ms for kept in facts.kept()] == [5000, 5200]
-    facts.not_after(6000)
+    facts.heed_clock(6000)
     assert [kept.t_ms for kept in facts.kept()] == [5000, 5200]
 
 

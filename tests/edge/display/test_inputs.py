@@ -272,7 +272,7 @@ def test_a_clock_that_is_taken_back_does_not_silence_an_input(tmp_path: Path) ->
         await made.post({"input": "nozzle-1", "value": "lifted"})
         made.clock.now_wall_ms -= 86_400_000
         [fact] = made.inputs.newest()
-        assert (fact.value, fact.t_ms) == ("lifted", made.clock.wall_ms() + 10_000)
+        assert (fact.value, fact.t_ms) == ("lifted", made.clock.wall_ms())
         made.clock.step(20.0)
         await made.post({"input": "nozzle-1", "value": "hung"})
         assert await made.latest() == {"nozzle-1": "hung"}
@@ -282,3 +282,17 @@ def test_a_clock_that_is_taken_back_does_not_silence_an_input(tmp_path: Path) ->
 
     play(tmp_path, act)
     play(tmp_path, after)
+
+
+def test_the_posts_of_the_guide_are_taken(tmp_path: Path) -> None:
+    """What docs/guide/inputs.md tells to post is taken as it stands there."""
+    text = (Path(__file__).parents[3] / "docs" / "guide" / "inputs.md").read_text()
+    bodies = re.findall(r"-d '([^']+)'", text)
+    assert len(bodies) == 2
+
+    async def act(made: Local) -> None:
+        for body in bodies:
+            answer = await made.post(body.encode())
+            assert (answer.status_code, answer.json()["refused"]) == (200, [])
+
+    play(tmp_path, act)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.store.check import findings
 from edge.store.facts import FactStore
 from tests.parts.clock import SteppedClock
 from wire.facts import Fact, Value
@@ -77,3 +78,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
         other.execute("UPDATE facts SET body = x'7bff' WHERE input = 'a'")
         other.commit()
     assert kept(path) == [fact("b", "hung", 2)]
+    (tmp_path / "instance").touch()
+    found = [(f.file, f.invariant, f.problem) for f in findings(tmp_path) if "facts" in f.file]
+    assert ("facts.db", "I7", "what a said has rotted") in found
+    assert [one[1:] for one in found[1:]] == [("I7", "was set aside as damaged")]
