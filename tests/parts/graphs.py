@@ -124,6 +124,33 @@ def only_at(path: Path, side: int) -> Path:
     return _written(path, nodes, inputs, given, None)
 
 
+def other_pixels(source: Path, path: Path) -> Path:
+    """A network for plain bytes (BGR) as one for RGB with ImageNet's mean and deviation.
+
+    Names and shapes are the same, as of YOLOX's first and later releases.
+    """
+    model = onnx.load(str(source))
+    name = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["plain" if each == name else each for each in node.input]
+    made: dict[str, npt.NDArray[Any]] = {
+        "deviation": np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1) * 255,
+        "mean": np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1) * 255,
+        "turned": np.array([2, 1, 0], np.int64),
+    }
+    before = [
+        *_constants(made),
+        helper.make_node("Mul", [name, "deviation"], ["spread"]),
+        helper.make_node("Add", ["spread", "mean"], ["red-first"]),
+        helper.make_node("Gather", ["red-first", "turned"], ["plain"], axis=1),
+    ]
+    after = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*before, *after])
+    onnx.save(model, str(path))
+    return path
+
+
 def quantised(source: Path, path: Path, pictures: Sequence[npt.NDArray[np.float32]] = ()) -> Path:
     """A network in eight bits: with pictures (its inputs) for its ranges statically (QDQ)."""
     if not pictures:

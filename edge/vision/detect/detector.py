@@ -326,10 +326,11 @@ def _named(reading: Reading, known: tuple[str, ...], seen: Seen) -> tuple[str, .
         return COCO_NUMBERED
     if reading.classes == len(COCO_NUMBERED) + 1:
         return (NO_LABEL, *COCO_NUMBERED)
+    several = f"{reading.classes} names" if reading.classes != 1 else "one name"
     raise ModelError(
         f"its outputs {layouts.outputs_of(seen)} are of the layout {reading.layout} with "
         f"{reading.classes} classes, and nobody names them; write into model.toml: labels = [...] "
-        f"with {reading.classes} names"
+        f"with {several}"
     )
 
 

@@ -67,6 +67,7 @@ class Graph:
         taken = self._session.get_providers()
         self.provider: str = names.get(taken[0], taken[0])
         """What runs it, the first that does."""
+        log.info("%s is run by %s", path.name, self.provider)
         self.inputs = tuple(map(_tensor, self._session.get_inputs()))
         self.outputs = tuple(map(_tensor, self._session.get_outputs()))
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
