@@ -1,237 +1,42 @@
-"""Trains the small detector on rendered scenes and exports it as ONNX.
+"""Trains the small detector on rendered scenes, and on real frames beside them.
 
-Belongs here: the network, its loss, augmentation, the cache of rendered samples, export. Does not
-belong here: how scenes look (scenes.py) and how good a model is (evaluate.py). The only file of
-this project that needs torch.
+Belongs here: the loss, the loop, the command line. Does not belong here: pictures and their
+augmentation (samples.py), labels of real frames (teach.py), the network and its export
+(network.py), how scenes look (scenes.py) and how good a model is (evaluate.py).
 """
 
 # torch is installed where one trains and nowhere else, so that its types may be missing:
-# mypy: allow-subclassing-any, allow-untyped-decorators, no-warn-unused-ignores, no-warn-return-any
+# mypy: allow-untyped-decorators, no-warn-unused-ignores, no-warn-return-any
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import os
 import queue
-import re
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnx  # type: ignore[import-not-found]
 import torch  # type: ignore[import-not-found]
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional  # type: ignore[import-not-found]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also when run as a script
-from models import scenes
-from models.solids import LABELS
+from models.network import CLASSES, Detector, export, make_grid, start_from
+from models.samples import SHARD, UNSURE, Mix, Samples, example, render_cache
 
-Floats = NDArray[np.float32]
-Picture = NDArray[np.uint8]
-
-WIDTH, HEIGHT = 416, 256
-STRIDES = (8, 16, 32)
-CLASSES = len(LABELS)
-PAD = 114
-SHARD = 200
-RENDER_SIZE = (512, 288)  # a little larger than the network sees, so that zooming in keeps detail
-FIRST_HELD_OUT_SEED = 9_000_000  # evaluate.py counts upwards from here; training stays below
+# --------------------------------------------------------------------------- batches
 
 
-# --------------------------------------------------------------------------- samples
-
-
-def render_shard(folder: str, number: int) -> int:
-    """Renders one shard of the cache: JPEG pictures and their boxes."""
-    cv2.setNumThreads(1)
-    path = Path(folder) / f"shard-{number:05d}.npz"
-    if path.exists():
-        return number
-    coded: list[Picture] = []
-    boxes: list[Floats] = []
-    for seed in range(number * SHARD, (number + 1) * SHARD):
-        if seed >= FIRST_HELD_OUT_SEED:
-            raise ValueError("training seeds must stay below the held-out ones")
-        image, found = scenes.random_sample(seed, RENDER_SIZE)
-        code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 93])[1]
-        coded.append(np.asarray(code, dtype=np.uint8).reshape(-1))
-        boxes.append(found.astype(np.float32))
-    partial = path.with_suffix(".part.npz")
-    np.savez(
-        partial,
-        data=np.concatenate(coded),
-        ends=np.cumsum([len(c) for c in coded]),
-        boxes=np.concatenate(boxes),
-        counts=np.array([len(b) for b in boxes]),
-    )
-    os.replace(partial, path)  # a reader never sees half a shard
-    return number
-
-
-def render_cache(folder: Path, shards: int, workers: int, first: int = 0) -> None:
-    """Renders what is missing of the first shards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(render_shard, str(folder), first + n) for n in range(shards)]
-        for done, job in enumerate(jobs, 1):
-            job.result()
-            print(
-                f"render: {done}/{shards} shards, {time.monotonic() - began:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-
-
-class Samples:
-    """The cache in memory, pictures still coded."""
-
-    def __init__(self, folder: Path, shards: int) -> None:
-        self.codes: list[Picture] = []
-        self.boxes: list[Floats] = []
-        self.folder = folder
-        self.shards = shards
-        self.known: set[Path] = set()
-
-    def refresh(self) -> None:
-        """Takes in shards that were finished since the last look."""
-        for path in sorted(self.folder.glob("shard-?????.npz"))[: self.shards]:
-            if path in self.known:
-                continue
-            self.known.add(path)
-            with np.load(path) as shard:
-                data, ends, boxes, counts = (shard[k] for k in ("data", "ends", "boxes", "counts"))
-            self.codes += np.split(data, ends[:-1])
-            self.boxes += np.split(boxes, np.cumsum(counts)[:-1])
-
-    def picture(self, index: int) -> tuple[Picture, Floats]:
-        """One picture and its boxes."""
-        image = cv2.imdecode(self.codes[index], cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError(f"sample {index} of the cache cannot be read")
-        return image.astype(np.uint8), self.boxes[index].copy()
-
-
-# --------------------------------------------------------------------------- augmentation
-
-
-def keep_boxes(boxes: Floats, area: Floats, limits: tuple[int, int, int, int]) -> Floats:
-    """Cuts boxes at the limits (x0, y0, x1, y1) and drops what hardly shows any more."""
-    x0, y0, x1, y1 = limits
-    boxes[:, 0:4:2] = boxes[:, 0:4:2].clip(x0, x1)
-    boxes[:, 1:4:2] = boxes[:, 1:4:2].clip(y0, y1)
-    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    kept: Floats = boxes[(w * h > 0.3 * area) & (np.maximum(w, h) >= 6) & (np.minimum(w, h) >= 2.5)]
-    return kept
-
-
-def place(
-    canvas: Picture,
-    image: Picture,
-    boxes: Floats,
-    scale: float,
-    left: float,
-    top: float,
-    limits: tuple[int, int, int, int],
-) -> Floats:
-    """Lays a scaled picture onto the canvas inside the limits; gives its boxes there."""
-    x0, y0, x1, y1 = limits
-    matrix = np.array([[scale, 0.0, left], [0.0, scale, top]], dtype=np.float32)
-    region = canvas[y0:y1, x0:x1]
-    shift = matrix - np.array([[0.0, 0.0, x0], [0.0, 0.0, y0]], dtype=np.float32)
-    if scale < 0.7:
-        image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(
-            np.uint8
-        )
-        shift = shift * np.array([[2.0, 2.0, 1.0]], dtype=np.float32)
-    region[:] = cv2.warpAffine(
-        image, shift, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderValue=(PAD, PAD, PAD)
-    )
-    boxes[:, :4] *= scale
-    boxes[:, 0:4:2] += left
-    boxes[:, 1:4:2] += top
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return keep_boxes(boxes, area, limits)
-
-
-def recolour(image: Picture, rng: np.random.Generator) -> Picture:
-    """Other light, other sensor, other colours."""
-    values = image.astype(np.float32)
-    if rng.random() < 0.15:
-        values = values[..., rng.permutation(3)]
-    if rng.random() < 0.18:
-        values = np.repeat(values.mean(axis=2, keepdims=True), 3, axis=2)
-    if rng.random() < 0.6:
-        values = values * rng.uniform(0.7, 1.35, 3 if rng.random() < 0.4 else 1).astype(np.float32)
-        values += np.float32(rng.uniform(-25, 25))
-    if rng.random() < 0.3:
-        grain = rng.standard_normal((image.shape[0], image.shape[1], 1)).astype(np.float32)
-        values += np.float32(rng.uniform(2, 12)) * grain
-    out: Picture = np.clip(values, 0, 255).astype(np.uint8)
-    if rng.random() < 0.15:
-        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.4)).astype(np.uint8)
-    if rng.random() < 0.1:
-        step = rng.uniform(0.4, 0.8)
-        small = cv2.resize(out, None, fx=step, fy=step, interpolation=cv2.INTER_AREA)
-        out = cv2.resize(small, (out.shape[1], out.shape[0])).astype(np.uint8)
-    if rng.random() < 0.15:
-        for _ in range(int(rng.integers(1, 5))):
-            x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
-            w, h = (int(n) for n in rng.integers(4, 28, 2))
-            out[y : y + h, x : x + w] = rng.integers(0, 255, 3, dtype=np.uint8)
-    return out
-
-
-def example(samples: Samples, rng: np.random.Generator, mosaic: float) -> tuple[Picture, Floats]:
-    """One picture as the network sees it, augmented."""
-    canvas = np.full((HEIGHT, WIDTH, 3), PAD, np.uint8)
-    count = len(samples.codes)
-    fit = min(WIDTH / RENDER_SIZE[0], HEIGHT / RENDER_SIZE[1])
-    if rng.random() < mosaic:
-        cx, cy = int(rng.uniform(0.3, 0.7) * WIDTH), int(rng.uniform(0.3, 0.7) * HEIGHT)
-        parts = []
-        for limits in (
-            (0, 0, cx, cy),
-            (cx, 0, WIDTH, cy),
-            (0, cy, cx, HEIGHT),
-            (cx, cy, WIDTH, HEIGHT),
-        ):
-            image, boxes = samples.picture(int(rng.integers(count)))
-            scale = fit * rng.uniform(0.45, 1.1)
-            slack_x = limits[2] - limits[0] - scale * image.shape[1]
-            slack_y = limits[3] - limits[1] - scale * image.shape[0]
-            left, top = limits[0] + rng.random() * slack_x, limits[1] + rng.random() * slack_y
-            parts.append(place(canvas, image, boxes, scale, left, top, limits))
-        kept = np.concatenate(parts)
-    else:
-        image, boxes = samples.picture(int(rng.integers(count)))
-        scale, left, top = fit, 0.0, 0.0
-        if rng.random() < 0.6:
-            scale = fit * rng.uniform(0.6, 1.6)
-            left = rng.random() * (WIDTH - scale * image.shape[1])
-            top = rng.random() * (HEIGHT - scale * image.shape[0])
-        kept = place(canvas, image, boxes, scale, left, top, (0, 0, WIDTH, HEIGHT))
-    if rng.random() < 0.5:
-        canvas = np.ascontiguousarray(canvas[:, ::-1])
-        kept[:, [0, 2]] = WIDTH - kept[:, [2, 0]]
-    return recolour(canvas, rng), kept
-
-
-def batches(
-    samples: Samples, size: int, seed: int, mosaic: list[float]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(mix: Mix, size: int, seed: int, mosaic: list[float]) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches made by a thread ahead of time; boxes padded with class -1."""
     ready: queue.Queue[tuple[Tensor, Tensor]] = queue.Queue(4)
 
@@ -239,7 +44,7 @@ def batches(
         cv2.setNumThreads(1)
         rng = np.random.default_rng(seed)
         while True:
-            made = [example(samples, rng, mosaic[0]) for _ in range(size)]
+            made = [example(mix, rng, mosaic[0]) for _ in range(size)]
             most = max(1, max(len(b) for _, b in made))
             boxes = np.full((size, most, 5), -1.0, np.float32)
             for row, (_, found) in zip(boxes, made, strict=True):
@@ -252,118 +57,7 @@ def batches(
         yield ready.get()
 
 
-# --------------------------------------------------------------------------- network
-
-
-def conv(inward: int, outward: int, side: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU: what CPUs run fastest."""
-    return nn.Sequential(
-        nn.Conv2d(inward, outward, side, stride, side // 2, bias=False),
-        nn.BatchNorm2d(outward, momentum=0.03),
-        nn.ReLU(inplace=True),
-    )
-
-
-class Residual(nn.Module):
-    """A narrow 3x3 convolution beside a shortcut."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.path = nn.Sequential(conv(width, inner, 1), conv(inner, width, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Adds the path to its input."""
-        out: Tensor = x + self.path(x)
-        return out
-
-
-class Head(nn.Module):
-    """Decoupled head of one level: one branch names, the other measures."""
-
-    def __init__(self, width: int, stride: int) -> None:
-        super().__init__()
-        self.naming = conv(width, width)
-        self.measuring = conv(width, width)
-        self.classes = nn.Conv2d(width, CLASSES, 1)
-        self.box = nn.Conv2d(width, 4, 1)
-        self.objectness = nn.Conv2d(width, 1, 1)
-        with torch.no_grad():
-            for layer in (self.classes, self.objectness):
-                assert layer.bias is not None
-                layer.bias.fill_(-math.log(99.0))
-            assert self.box.bias is not None
-            self.box.bias.copy_(torch.tensor([0.5, 0.5, 1.2, 1.2]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rows cx, cy, w, h, objectness, classes; scores as logits."""
-        measured = self.measuring(x)
-        return torch.cat(
-            [self.box(measured), self.objectness(measured), self.classes(self.naming(x))], 1
-        )
-
-
-class Detector(nn.Module):
-    """Thin convolutional backbone, two-way neck, anchor-free heads at strides 8, 16, 32."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(conv(3, 16, 3, 2), conv(16, 24, 3, 2), Residual(24, 12))
-        self.stage8 = nn.Sequential(conv(24, 48, 3, 2), Residual(48, 24), Residual(48, 24))
-        self.stage16 = nn.Sequential(
-            conv(48, 96, 3, 2), Residual(96, 48), Residual(96, 48), Residual(96, 48)
-        )
-        self.stage32 = nn.Sequential(conv(96, 128, 3, 2), Residual(128, 64), Residual(128, 64))
-        width = 48
-        self.low = conv(128, width, 1)
-        self.mid = conv(96, width, 1)
-        self.high = conv(48, width, 1)
-        self.join_mid = conv(width, width)
-        self.join_high = conv(width, width)
-        self.down_mid = conv(width, width, 3, 2)
-        self.down_low = conv(width, width, 3, 2)
-        self.heads = nn.ModuleList([Head(width, stride) for stride in STRIDES])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Pictures 0..255 to rows [B, N, 5 + C] with logits."""
-        # the letterbox's grey becomes zero, like the padding of the convolutions
-        x = self.stem((images - float(PAD)) * (1.0 / 64.0))
-        p8 = self.stage8(x)
-        p16 = self.stage16(p8)
-        p32 = self.low(self.stage32(p16))
-        mid = self.join_mid(self.mid(p16) + functional.interpolate(p32, scale_factor=2.0))
-        high = self.join_high(self.high(p8) + functional.interpolate(mid, scale_factor=2.0))
-        mid = mid + self.down_mid(high)
-        low = p32 + self.down_low(mid)
-        rows = [head(x) for head, x in zip(self.heads, (high, mid, low), strict=True)]
-        return torch.cat([r.flatten(2) for r in rows], 2).transpose(1, 2)
-
-
-class Exported(nn.Module):
-    """The network as others run it: scores already between 0 and 1."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The YOLOX raw layout."""
-        rows = self.detector(images)
-        return torch.cat([rows[..., :4], torch.sigmoid(rows[..., 4:])], 2)
-
-
 # --------------------------------------------------------------------------- loss
-
-
-def make_grid() -> tuple[Tensor, Tensor]:
-    """Cell corners in cells [N, 2] and strides [N, 1], level by level, row by row."""
-    cells, strides = [], []
-    for stride in STRIDES:
-        ys, xs = torch.meshgrid(
-            torch.arange(HEIGHT // stride), torch.arange(WIDTH // stride), indexing="ij"
-        )
-        cells.append(torch.stack([xs, ys], -1).reshape(-1, 2))
-        strides.append(torch.full((cells[-1].shape[0], 1), stride))
-    return torch.cat(cells).float(), torch.cat(strides).float()
 
 
 def corners_of(rows: Tensor, grid: Tensor, strides: Tensor) -> Tensor:
@@ -421,6 +115,14 @@ def assign(
     return matched.any(1), owner
 
 
+def doubtful(truth: Tensor, grid: Tensor, strides: Tensor) -> Tensor:
+    """Cells [B, N] whose middle lies in a box of which the teachers are not sure."""
+    points = (grid + 0.5) * strides
+    boxes = truth[..., None, :4]
+    inside = ((points > boxes[..., :2]) & (points < boxes[..., 2:])).all(-1)
+    return (inside & (truth[..., 4:5] == UNSURE)).any(1)
+
+
 def loss_of(rows: Tensor, truth: Tensor, grid: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of a batch, and its parts for the log: box, objectness, class, cells per box."""
     rows = rows.float()
@@ -428,8 +130,9 @@ def loss_of(rows: Tensor, truth: Tensor, grid: Tensor, strides: Tensor) -> tuple
     scores = torch.sqrt(torch.sigmoid(rows[..., 5:]) * torch.sigmoid(rows[..., 4:5]))
     taken, owner = assign(boxes.detach(), scores.detach(), truth, grid, strides)
     count = taken.sum().clamp(min=1).float()
+    judged = taken | ~doubtful(truth, grid, strides)
     objectness = functional.binary_cross_entropy_with_logits(
-        rows[..., 4], taken.float(), reduction="sum"
+        rows[..., 4][judged], taken.float()[judged], reduction="sum"
     )
     which = torch.nonzero(taken)
     mine = truth[which[:, 0], owner[taken]]
@@ -449,53 +152,23 @@ def loss_of(rows: Tensor, truth: Tensor, grid: Tensor, strides: Tensor) -> tuple
 # --------------------------------------------------------------------------- training
 
 
-def fix_shape(path: Path) -> None:
-    """Declares the rows and columns of the output, which the exporter leaves open."""
-    graph = onnx.load(str(path))
-    dims = graph.graph.output[0].type.tensor_type.shape.dim
-    rows = sum((WIDTH // s) * (HEIGHT // s) for s in STRIDES)
-    for dim, size in zip(dims[1:], (rows, 5 + CLASSES), strict=True):
-        dim.ClearField("dim_param")
-        dim.dim_value = size
-    onnx.checker.check_model(graph)
-    onnx.save(graph, str(path))
-
-
-def export(detector: Detector, folder: Path) -> None:
-    """Writes model.onnx and, where there is a model.toml, its hash and size."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.onnx"
-    torch.onnx.export(
-        Exported(deepcopy(detector).eval()),
-        (torch.zeros(1, 3, HEIGHT, WIDTH),),
-        str(path),
-        input_names=["images"],
-        output_names=["output"],
-        dynamic_axes={"images": {0: "batch"}, "output": {0: "batch"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    fix_shape(path)
-    data = path.read_bytes()
-    facts = {
-        "sha256": f'"{hashlib.sha256(data).hexdigest()}"',
-        "size_bytes": str(len(data)),
-    }
-    card = folder / "model.toml"
-    if card.exists():
-        text = card.read_text(encoding="utf-8")
-        for key, value in facts.items():
-            text = re.sub(rf"^{key} = .*$", f"{key} = {value}", text, count=1, flags=re.MULTILINE)
-        card.write_text(text, encoding="utf-8")
-    print(f"export: {path} {facts}", file=sys.stderr)
-
-
 def save(path: Path, **state: Any) -> None:
     """Replaces the checkpoint in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     torch.save(state, partial)
     os.replace(partial, path)
+
+
+def real_samples(asked: argparse.Namespace) -> Samples | None:
+    """The real frames, where some are asked for."""
+    if asked.real is None:
+        return None
+    real = Samples(asked.real, 1000)
+    real.refresh()
+    if not real.codes:
+        raise SystemExit(f"no frames in {asked.real}: run teach.py --out {asked.real} first")
+    return real
 
 
 def fit(asked: argparse.Namespace) -> Detector:
@@ -521,9 +194,13 @@ def fit(asked: argparse.Namespace) -> Detector:
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         step, before = int(state["step"]), float(state["seconds"])
-    grid, strides = make_grid()
+    mix = Mix(samples, real_samples(asked), asked.share)
     mosaic = [0.5]
-    source = batches(samples, asked.batch, asked.seed + step, mosaic)
+    source = batches(mix, asked.batch, asked.seed + step, mosaic)
+    if asked.start is not None and not step:
+        start_from(detector, asked.start, torch.cat([next(source)[0] for _ in range(6)]).float())
+        averaged.load_state_dict(detector.state_dict())
+    grid, strides = make_grid()
     began = time.monotonic()
     saved, told, sums = began, began, torch.zeros(4)
     parameters = sum(p.numel() for p in detector.parameters())
@@ -622,6 +299,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bfloat16", action="store_true", help="where the CPU has it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", type=Path, help="folder that teach.py wrote")
+    parser.add_argument("--share", type=float, default=0.6, help="of real frames, 0..1")
+    parser.add_argument("--start", type=Path, help="model.onnx whose weights are gone on from")
     parser.add_argument("--checkpoint", type=Path, default=work / "forecourt-nano.pt")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--out", type=Path, default=here / "forecourt-nano")
