@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO
+from typing import Annotated, BinaryIO, Literal, TextIO
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -36,7 +36,7 @@ from edge.vision.detect import Detector
 from edge.vision.manifest import Manifest, MissingModelError, ModelError, at, find
 from edge.watch import Seen, Watch, motion_of
 from wire import specs, text
-from wire.events import Event, encode_event
+from wire.events import MAX_NUMBER, Event, encode_event
 from wire.facts import MAX_FACT_BYTES, Fact, InputName, Value
 
 BAD_INPUT = 2
@@ -52,8 +52,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     input: InputName
     value: Value
-    t_ms: int | None = None
-    at_s: float | None = None
+    t_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)] | None = None
+    at_s: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
 
 
 class ReplayError(Exception):
@@ -290,6 +290,8 @@ def _fact(decoder: "msgspec.json.Decoder[_Line]", line: bytes, start_ms: int, wh
     if (said.t_ms is None) == (said.at_s is None):
         raise ReplayError(f"{where}: give either at_s or t_ms")
     t_ms = said.t_ms if said.t_ms is not None else start_ms + round((said.at_s or 0.0) * 1000)
+    if t_ms < 0:
+        raise ReplayError(f"{where}: no fact: at_s is before 1970")
     return Fact(input=said.input, value=said.value, t_ms=t_ms)
 
 
