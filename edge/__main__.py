@@ -1,4 +1,4 @@
-"""`forecourt-edge`: run | replay | explain | input | check.
+"""`forecourt-edge`: run | replay | explain | check-model | input | check.
 
 A table of contents: each command reads its words here and is done elsewhere. What a command needs
 is imported when it is called, so that an agent never loads a decoder.
@@ -41,6 +41,29 @@ def run(
         list[Path] | None,
         typer.Option(envvar=f"{_PREFIX}MODELS", help="Folder with models; may be repeated."),
     ] = None,
+    center: Annotated[
+        str | None,
+        typer.Option(envvar=f"{_PREFIX}CENTER", help="https://HOST of the center, for its models."),
+    ] = None,
+    center_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=f"{_PREFIX}CENTER_TOKEN_FILE",
+            help="File with this worker's token (forecourt workers token NAME).",
+        ),
+    ] = None,
+    center_insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--center-insecure",
+            envvar=f"{_PREFIX}CENTER_INSECURE",
+            help="Show the token to a center by http:// too.",
+        ),
+    ] = None,
+    models_mb: Annotated[
+        int | None,
+        typer.Option(envvar=f"{_PREFIX}MODELS_MB", help="Most that fetched models take [2048]."),
+    ] = None,
     recordings: Annotated[
         Path | None,
         typer.Option(envvar=f"{_PREFIX}RECORDINGS", help="Folder that file:// streams may be in."),
@@ -61,6 +84,14 @@ def run(
     ] = None,
     threads: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [1].")
+    ] = None,
+    inference: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar=f"{_PREFIX}INFERENCE",
+            help="What may run networks, best first; may be repeated: tensorrt, cuda, migraphx,"
+            " openvino, qnn, coreml, directml, xnnpack [cpu].",
+        ),
     ] = None,
     cpus: Annotated[
         float | None,
@@ -104,9 +135,12 @@ def run(
 
     given = {
         "worker": worker, "data": data, "broker": broker, "models": models,
+        "center": center, "center_token_file": center_token_file,
+        "center_insecure": center_insecure, "models_mb": models_mb,
         "recordings": recordings, "display": display, "station_token_file": station_token_file,
-        "shards": shards, "threads": threads, "cpus": cpus, "quota_mb": quota_mb,
-        "keep_acked_h": keep_acked_h, "reconnect_max_s": reconnect_max_s, "log_level": log_level,
+        "shards": shards, "threads": threads, "inference": inference, "cpus": cpus,
+        "quota_mb": quota_mb, "keep_acked_h": keep_acked_h,
+        "reconnect_max_s": reconnect_max_s, "log_level": log_level,
     }  # fmt: skip
     _refuse_passwords(context, broker or [])
     try:
@@ -245,6 +279,42 @@ def input_(
             data=data,
             url=url,
             token_file=token_file,
+        )
+    )
+
+
+@app.command("check-model")
+def check_model(
+    file: Annotated[Path, typer.Argument(help="A .onnx file, a model.toml, or their folder.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Look at this JPEG or PNG instead of the known picture.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference.")
+    ] = 1,
+    inference: Annotated[
+        list[str] | None,
+        typer.Option(envvar=f"{_PREFIX}INFERENCE", help="What may run it, best first [cpu]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Load a network and try it: its layout, input and labels, what it finds, how long it takes.
+
+    Exit code 1 if a worker would refuse it, 2 if it cannot be loaded or read. Example:
+
+    forecourt-edge check-model models/yolox-nano --picture yard.jpg
+    """
+    from edge.clock import SystemClock
+    from edge.model_check import command
+
+    raise typer.Exit(
+        command(
+            file,
+            SystemClock(),
+            picture=picture,
+            threads=threads,
+            inference=tuple(inference or ("cpu",)),
+            as_json=as_json,
         )
     )
 

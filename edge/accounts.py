@@ -32,11 +32,20 @@ class TaskStatus:
     coverage: Coverage
     analysis: Analysis | None = None
     rejected: str = ""
+    awaited: str = ""
+    """The model that it waits for, and how far that is; empty: it does not wait."""
+    note: str = ""
+    """What an operator should know of its model, though it works."""
     failure: str = ""
     """Why the last look failed, if it did."""
     unread: str = ""
     """Why plates could not be read last, if they could not."""
     looks: int = 0
+
+    @property
+    def model(self) -> str:
+        """The name of its model."""
+        return self.work.task.spec.model.name
 
     def observed(self, stream: Streaming, now_ms: int) -> ItemObserved:
         """The task's state, and why if it is not well or rests."""
@@ -44,10 +53,14 @@ class TaskStatus:
         reason = ""
         if self.rejected:
             state, reason = "Rejected", self.rejected
+        elif self.awaited:
+            state, reason = "Starting", self.awaited
         elif stream.state in ("lost", "ended"):
             state, reason = "Degraded", stream.error
         elif self.failure or self.unread:
             state, reason = "Degraded", self.failure or self.unread
+        elif self.note:
+            state, reason = "Degraded", self.note
         elif self.analysis is not None and not self.analysis.is_active(now_ms):
             state, reason = "Running", "not active at this time, by its schedule"
         else:

@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import sqlite3
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ from edge.config import Config, ConfigError
 from edge.display import token
 from edge.display.app import Display, Server
 from edge.display.inputs import InputRoutes, shown
+from edge.fetch import FetchError, Source
 from edge.inputs import Inputs
 from edge.logs import Ring
 from edge.metrics import Snapshot
+from edge.models import Models, trial_apart
 from edge.pipe import Settings
-from edge.reconcile import Resolved, resolve, shortened
+from edge.reconcile import Resolved, named_classes, resolve, shortened
 from edge.shards import Shards
 from edge.store import instance
 from edge.store.desired import DesiredStore
+from edge.store.models import ModelFiles
 from edge.store.outbox import Outbox, Stored
 from edge.uplink import Identity, Report, Uplink
 from edge.vision import manifest
@@ -83,13 +87,27 @@ class Agent:
                 boot=self.identity.boot,
                 threads=config.threads,
                 log_level=config.log_level,
+                inference=config.inference,
                 plates_key=self._plates_key(),
             ),
             self.outbox,
             clock,
             on_change=self._on_observed,
             facts=self.inputs.newest,
+            on_refused=lambda name, document, why: self.models.refused_by_shard(
+                name, document, why
+            ),
             cores=self._cores,
+        )
+        self._source = _source(config)
+        self.models = Models(
+            ModelFiles(config.data, config.models_mb * 1_000_000),
+            self._source,
+            config.models,
+            clock,
+            trial_apart(config.threads, config.inference),
+            supply=self.shards.supply,
+            on_change=self._on_observed,
         )
         self.calls = Calls(
             calls.Worker(
@@ -126,10 +144,12 @@ class Agent:
         self._reconcile()
         async with asyncio.TaskGroup() as group:
             shards = group.create_task(self.shards.run(), name="shards")
+            models = group.create_task(self.models.run(), name="models")
             display = group.create_task(server.serve([listening]), name="display")
             uplink = group.create_task(self.uplink.run(), name="uplink")
             await stop.wait()
             log.info("stopping")
+            models.cancel()
             await self.shards.finish()
             await shards
             await self.uplink.finish()
@@ -157,6 +177,7 @@ class Agent:
     def _reconcile(self) -> None:
         """Make the shards run what lies on disk."""
         self._resolved = resolve(self.desired.items(), self._stream_problem)
+        self.models.want(self._resolved.models, named_classes(self._resolved.works))
         self.shards.apply(self._resolved.works)
         for item in self._resolved.rejected:
             log.warning("%s %s rejected: %s", item.kind, item.id, item.reason)
@@ -184,6 +205,9 @@ class Agent:
     def _secrets(self) -> list[str]:
         """What must not leave this machine, wherever it turns up."""
         passwords = [b.password for b in self._config.brokers if b.password is not None]
+        with suppress(FetchError):
+            if self._source is not None:
+                passwords.append(self._source.token())
         return [*passwords, self._station_token]
 
     def _on_observed(self) -> None:
@@ -198,7 +222,8 @@ class Agent:
             else item
             for item in self._resolved.accepted
         ]
-        return [*cameras, *self._resolved.rejected, *self.shards.tasks()]
+        models = self.models.observed()
+        return [*cameras, *models, *self._resolved.rejected, *self.shards.tasks()]
 
     def _report(self) -> Report:
         return Report(self._items(), self.shards.streams())
@@ -264,6 +289,13 @@ class Agent:
             streams=tuple(self.shards.streams()),
             items=tuple(self._items()),
         )
+
+
+def _source(config: Config) -> Source | None:
+    """The center's HTTP, if this worker was given a token for it."""
+    if config.center is None or config.center_token_file is None:
+        return None
+    return Source(config.center, config.center_token_file)
 
 
 def run(config: Config, clock: Clock) -> None:

@@ -8,14 +8,24 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from wire.link import Broker
 from wire.specs import Name
 
 MAX_FILE_BYTES = 64 * 1024
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ConfigError(ValueError):
@@ -45,7 +55,22 @@ def _address(value: str) -> str:
     return value
 
 
+def _center(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("write it as https://HOST[:PORT]")
+    if "@" in parts.netloc:
+        raise ValueError("it holds no user and no password: the token goes into center_token_file")
+    return value.rstrip("/")
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
+
+
+Provider = Literal[
+    "tensorrt", "cuda", "migraphx", "openvino", "qnn", "coreml", "directml", "xnnpack", "cpu"
+]
+"""What may run a network; edge.vision.detect.PROVIDERS has ONNX Runtime's names."""
 
 
 class Config(BaseModel):
@@ -61,16 +86,37 @@ class Config(BaseModel):
         Field(min_length=1),
     ]
     models: Annotated[tuple[Folder, ...], BeforeValidator(_several), Field(min_length=1)]
+    center: Annotated[str, AfterValidator(_center)] | None = None
+    center_token_file: Path | None = None
+    center_insecure: bool = False
+    models_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 2048
     recordings: Folder | None = None
     display: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8090"
     station_token_file: Path | None = None
     shards: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     threads: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    inference: Annotated[tuple[Provider, ...], BeforeValidator(_several), Field(min_length=1)] = (
+        "cpu",
+    )
     cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
     quota_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 256
     keep_acked_h: Annotated[float, Field(ge=0, le=8760)] = 24.0
     reconnect_max_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _token_is_kept(self) -> Self:
+        """A token goes over the network only where nobody can read it, unless that is wished."""
+        if (self.center is None) != (self.center_token_file is None):
+            raise ValueError("center and center_token_file: give both, or neither")
+        parts = urlsplit(self.center or "")
+        plain = parts.scheme == "http" and parts.hostname not in _LOOPBACK
+        if plain and not self.center_insecure:
+            raise ValueError(
+                "center: http:// would show the worker's token to everybody on the way; write "
+                "https://, or center_insecure = true where the way is protected otherwise"
+            )
+        return self
 
     @property
     def brokers(self) -> tuple[Broker, ...]:
@@ -124,6 +170,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _sentence(found: Any) -> str:
     key = ".".join(str(part) for part in found["loc"])
+    if not key:  # what one key says of another names them itself
+        return str(found["msg"]).removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
         return f"{key}: there is no such key; known are {', '.join(sorted(Config.model_fields))}"
     if found["type"] == "missing":

@@ -24,6 +24,8 @@ class Settings:
     threads: int
     """Threads of one inference."""
     log_level: str
+    inference: tuple[str, ...] = ("cpu",)
+    """What may run networks, best first."""
     plates_key: bytes = b""
     """What makes pseudonyms of number plates; empty: another one in each process."""
 
@@ -68,6 +70,35 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """A model of the center that has proven itself, ready to be loaded."""
+
+    name: str
+    path: str
+    """Its file, whole and verified."""
+    document: bytes
+    """wire.models.canonical of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A model of the center that cannot be used, in words for an operator."""
+
+    name: str
+    reason: str
+    hopeless: bool
+    """It is no good; otherwise it will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Agent to shard: so it stands with all models of the center that tasks here may name."""
+
+    given: tuple[Given, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Agent to shard: end open incidents as interrupted, then stop."""
 
@@ -94,6 +125,8 @@ class Beat:
     """Pictures since the shard started in which a plate was to be read, and nobody had time."""
     catch_ups_dropped: int = 0
     """Times since the shard started that the CPU was too short to decode what was left out."""
+    refused: tuple[tuple[str, bytes, str], ...] = ()
+    """Models of the center that it cannot load: name, document, why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +151,6 @@ class PictureError(Exception):
     """Why there is no live picture of a stream, and what to do."""
 
 
-ToShard = Settings | Apply | Budget | Inputs | Stored | Show | Finish
+ToShard = Settings | Apply | Budget | Inputs | Stored | Supply | Show | Finish
 ToAgent = Happened | Beat | Shown | Finished
 Pipe = Connection

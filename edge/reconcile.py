@@ -12,6 +12,9 @@ import msgspec
 
 from wire import specs
 from wire.messages import Item, ItemObserved, ItemState
+from wire.models import KIND as MODEL
+from wire.models import Published
+from wire.models import parse as parse_model
 
 MAX_REASON = 400
 """Characters; 256 KiB of observed hold several hundred items with such reasons."""
@@ -38,6 +41,14 @@ class TaskWork:
     def name(self) -> str:
         """The task's name."""
         return self.task.metadata.name
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWork:
+    """A model of the center that tasks here name, and the revision of it that is wanted."""
+
+    model: Published
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,7 @@ class Resolved:
     rejected: tuple[ItemObserved, ...]
     accepted: tuple[ItemObserved, ...]
     """Items without a life of their own (cameras, the station): taken note of."""
+    models: tuple[ModelWork, ...] = ()
 
 
 def resolve(
@@ -100,8 +112,12 @@ def resolve(
     tasks: list[tuple[Item, specs.Task]] = []
     rejected: list[ItemObserved] = []
     accepted: list[ItemObserved] = []
+    models: list[ModelWork] = []
     for item in items:
         try:
+            if item.kind == MODEL:
+                models.append(_model(item))
+                continue
             resource = _parse(item)
         except ValueError as error:
             rejected.append(_rejected(item, str(error)))
@@ -138,7 +154,27 @@ def resolve(
         StreamWork(key, stream, tuple(sorted(found, key=lambda work: work.name)))
         for key, (stream, found) in sorted(wanted.items(), key=lambda pair: pair[0])
     )
-    return Resolved(works, tuple(rejected), tuple(accepted))
+    return Resolved(works, tuple(rejected), tuple(accepted), tuple(models))
+
+
+def named_classes(works: Iterable[StreamWork]) -> dict[str, frozenset[str]]:
+    """The classes that tasks name, by the model that they name them of."""
+    found: dict[str, set[str]] = {}
+    for work in works:
+        for each in work.tasks:
+            spec = each.task.spec
+            names = found.setdefault(spec.model.name, set())
+            names |= {*(spec.model.classes or ()), *spec.model.scores}
+            for rule in spec.rules:
+                names |= {name for _, leaf in specs.leaves(rule) for name in leaf.classes}
+    return {model: frozenset(names) for model, names in found.items()}
+
+
+def _model(item: Item) -> ModelWork:
+    model = parse_model(bytes(item.body))
+    if model.name != item.id:
+        raise ValueError(f"it says that it is {model.name!r}")
+    return ModelWork(model, item.revision)
 
 
 def _parse(item: Item) -> specs.Resource:

@@ -12,6 +12,7 @@ The shard ends when its pipe closes, so no orphan decodes on.
 """
 
 import faulthandler
+import itertools
 import logging
 import math
 import os
@@ -20,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,12 +32,13 @@ import msgspec
 import numpy as np
 
 from edge.accounts import TaskStatus
-from edge.analysis import Analysis
+from edge.analysis import Analysis, unknown_classes
 from edge.blackbox import Doing, Recorder, stream_name
 from edge.budget import STEPS, CatchUp, Governor
 from edge.clock import Clock, SystemClock
 from edge.coverage import Coverage
 from edge.desk import Desk
+from edge.detectors import AwaitedModelError, Detectors
 from edge.facts import Facts
 from edge.pipe import (
     Apply,
@@ -51,6 +53,7 @@ from edge.pipe import (
     Show,
     Shown,
     Stored,
+    Supply,
 )
 from edge.plates import Ask
 from edge.reader import Look, Reader
@@ -60,13 +63,15 @@ from edge.video.decode import Frame
 from edge.video.jpeg import JpegError, jpeg
 from edge.vision.blur import hidden_by, hide
 from edge.vision.detect import Detections, Detector
-from edge.vision.manifest import ModelError, find
+from edge.vision.manifest import ModelError
 from edge.vision.plates import Reading
 from wire.events import Event, encode_event
 
 log = logging.getLogger("forecourt.shard")
 
 _BEAT_S = 1.0
+_FOLDERS_BEATS = 5
+"""Beats after which the files of models in folders are looked at."""
 _MAX_UNANSWERED = 64
 
 
@@ -129,7 +134,7 @@ class Shard:
         self._outgoing = Outgoing(pipe)
         self._desk: Desk[Look] = Desk()
         self._readers: dict[StreamKey, Reader] = {}
-        self._detectors: dict[str, Detector] = {}
+        self._detectors = Detectors(settings, clock, self._renewed, self._objection)
         self._facts = Facts()
         self._scribe = Scribe(
             [Path(folder) for folder in settings.models],
@@ -158,6 +163,8 @@ class Shard:
                 case Inputs(facts):
                     for fact in facts:
                         self._facts.put(fact)
+                case Supply() as supply:
+                    self._supplied(supply)
                 case Show() as asked:
                     self._show(asked)
                 case Finish():
@@ -190,15 +197,24 @@ class Shard:
                 self._desk.forget(key)
 
     def _set_tasks(
-        self, reader: Reader, works: tuple[TaskWork, ...], reason: str = "removed"
+        self,
+        reader: Reader,
+        works: tuple[TaskWork, ...],
+        reason: str = "removed",
+        again: Collection[TaskStatus] = (),
     ) -> None:
-        """Begin new and changed tasks, end those that are gone, leave the others as they are."""
+        """Begin new and changed tasks, end those that are gone, leave the others as they are.
+
+        Those of `again` are begun once more.
+        """
         before = reader.tasks
         slot = self._recorder.slot(stream_name(reader.key.camera, reader.key.stream))
         slot.enter(Doing.OPENING)  # a model may crash while it is loaded
         reader.tasks = {
             work.name: before[work.name]
-            if work.name in before and before[work.name].work == work
+            if work.name in before
+            and before[work.name].work == work
+            and before[work.name] not in again
             else self._begin(work)
             for work in works
         }
@@ -212,11 +228,67 @@ class Shard:
         for status in before.values():
             if id(status) not in kept:
                 self._desk.errand(partial(self._close, reader, status, reason))
+        self._detectors.keep(status.model for _, status in self._statuses())
+        # A model may have been exchanged since a task was begun with it.
+        self._desk.errand(self._take_newest)
+
+    def _supplied(self, supply: Supply) -> None:
+        """The center's models are others: whoever waited for one of them may begin."""
+        changed = self._detectors.supplied(supply)
+        for reader in list(self._readers.values()):
+            again = [
+                status
+                for status in reader.tasks.values()
+                if status.analysis is None and status.model in changed and self._may_begin(status)
+            ]
+            if again:
+                works = tuple(status.work for status in reader.tasks.values())
+                self._set_tasks(reader, works, again=again)
+
+    def _may_begin(self, status: TaskStatus) -> bool:
+        """Whether a task that has no model has one now, or knows that there is none."""
+        try:
+            self._detectors.get(status.model)
+        except AwaitedModelError as error:
+            status.awaited = str(error)
+            return False
+        except ModelError:
+            return True
+        return True
+
+    def _statuses(self) -> list[tuple[Reader, TaskStatus]]:
+        readers = list(self._readers.values())
+        return [(reader, s) for reader in readers for s in list(reader.tasks.values())]
+
+    def _objection(self, name: str, detector: Detector) -> str:
+        """On a loading thread: which classes the tasks at work would lose with another network."""
+        problems = [
+            f"task {status.work.name}: {problem}"
+            for _, status in self._statuses()
+            if status.analysis is not None and status.model == name
+            for problem in unknown_classes(status.work.task, detector.labels)
+        ]
+        return "; ".join(problems[:3])
+
+    def _renewed(self, _name: str) -> None:
+        """On a loading thread: tasks go over between two looks."""
+        self._desk.errand(self._take_newest)
+
+    def _take_newest(self) -> None:
+        """On the analyst's thread: have every task look with the network that its model now is.
+
+        What it follows and what is open stays: only the eye is another one.
+        """
+        for _, status in self._statuses():
+            newest = self._detectors.current(status.model)
+            status.note = self._detectors.note(status.model)
+            if status.analysis is not None and newest is not None:
+                status.analysis.detector = newest
 
     def _begin(self, work: TaskWork) -> TaskStatus:
         coverage = Coverage(work.task.spec.fps, self._clock)
         try:
-            detector = self._detector(work.task.spec.model.name)
+            detector = self._detectors.get(work.task.spec.model.name)
             analysis = Analysis(
                 work.task,
                 work.revision,
@@ -226,16 +298,12 @@ class Shard:
                 facts=self._facts,
                 plates=self._scribe.plates_of(work, detector.labels),
             )
+        except AwaitedModelError as error:
+            return TaskStatus(work, coverage, awaited=str(error))
         except (ModelError, ValueError) as error:
             log.warning("task %s rejected: %s", work.name, error)
             return TaskStatus(work, coverage, rejected=str(error))
         return TaskStatus(work, coverage, analysis)
-
-    def _detector(self, name: str) -> Detector:
-        if name not in self._detectors:
-            manifest = find([Path(folder) for folder in self._settings.models], name)
-            self._detectors[name] = Detector(manifest, threads=self._settings.threads)
-        return self._detectors[name]
 
     def _may_catch_up(self, cost_s: float) -> bool:
         """On a reader's thread: whether so many CPU seconds may be spent on what was left out."""
@@ -422,9 +490,11 @@ class Shard:
     def _beat(self) -> None:
         self._send_beat()
         self._first_look.wait(_BEAT_S)
-        while True:
+        for number in itertools.count(1):
             self._govern()
             self._send_beat()
+            if number % _FOLDERS_BEATS == 0:
+                self._detectors.look_at_folders()
             time.sleep(_BEAT_S)
 
     def _govern(self) -> None:
@@ -444,7 +514,7 @@ class Shard:
     def _send_beat(self) -> None:
         now_ms = self._clock.wall_ms()
         readers = list(self._readers.values())
-        statuses = [(reader, s) for reader in readers for s in list(reader.tasks.values())]
+        statuses = self._statuses()
         ratios = ((s.work.name, s.coverage.ratio()) for _, s in statuses)
         self._outgoing.send(
             Beat(

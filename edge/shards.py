@@ -36,6 +36,7 @@ from edge.pipe import (
     Settings,
     Shown,
     Stored,
+    Supply,
     ToAgent,
 )
 from edge.process import Process
@@ -77,11 +78,14 @@ class Shards:
         on_change: Callable[[], None],
         *,
         facts: Callable[[], Sequence[Fact]] = tuple,
+        on_refused: Callable[[str, bytes, str], None] = lambda _name, _document, _why: None,
         cores: float | None = None,
         command: Sequence[str] = SHARD,
         memory_bound_bytes: Callable[[int], int] | None = None,
     ) -> None:
         """`facts` are what the station's inputs say now, for a process that starts.
+
+        `on_refused` is told which model of the center a process could not load, and why.
 
         `cores` are the worker's, by default what the machine allows it; the agent keeps a share.
         `memory_bound_bytes` gives, for a number of streams, what their process may hold.
@@ -91,6 +95,8 @@ class Shards:
         self._clock = clock
         self._on_change = on_change
         self._facts = facts
+        self._on_refused = on_refused
+        self._supply = Supply()
         self._command = command
         limit_bytes = cpus.memory_bytes()
         self._memory_bound_bytes = memory_bound_bytes or (
@@ -162,6 +168,13 @@ class Shards:
         for shard in self._shards:
             if shard.process is not None:
                 shard.process.inform(facts)
+
+    def supply(self, supply: Supply) -> None:
+        """Tell every process how it stands with the center's models, if that is new."""
+        if supply != self._supply:
+            self._supply = supply
+            for shard in self._shards:
+                shard.send(supply)
 
     def _least_loaded(self) -> Allotment:
         return min(self._common, key=lambda s: len(s.running))
@@ -382,6 +395,7 @@ class Shards:
             shard.began_s = self._clock.monotonic_s()
             process.send(self._settings)
             process.inform(self._facts())
+            process.send(self._supply)
             starts = (Start(w, shard.dark_since_s.get(k)) for k, w in shard.running.items())
             process.send(Apply(tuple(starts)))
             self._share_out()
@@ -431,6 +445,8 @@ class Shards:
         news = shard.note(beat, now_s)
         if beat.looks and self.first_look_boot_ms is None:
             self.first_look_boot_ms = self._clock.boot_ms()
+        for refused in beat.refused:
+            self._on_refused(*refused)
         if news:
             self._on_change()
         lived_s = now_s - shard.began_s
