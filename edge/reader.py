@@ -52,6 +52,8 @@ _ENDS_WITHIN_S = 25.0
 _LATE_S = 0.5
 _GIVES_UP_S = 4.0
 """Who catches up and is later than this waits for the analyst no more: live work goes first."""
+_CLOCK_SET_S = 2.0
+"""A wall clock that leaps by more was set; what is less NTP does by and by."""
 SUSPEND_AFTER_S = 5.0
 """Without a picture for so long, what was open ends as interrupted."""
 
@@ -273,9 +275,13 @@ class Reader(threading.Thread):
         """The packets for the watch, while the black box tells what it does with them."""
         dropped_s = 0.0
         frames = self.rates.decode.frames
+        opened = None if is_recording(self.stream) else inlet.arrived
         for packet in inlet:
             if self.is_stopped:
                 return
+            if opened is not None and inlet.arrived.clock_set_s(opened) > _CLOCK_SET_S:
+                # Its pictures would keep the times of the old clock for as long as it lasts.
+                raise SourceError("this worker's clock was set: the camera is opened again")
             self._seen_s = inlet.arrived.now_s
             self.slot.enter(Doing.DECODING)
             yield packet

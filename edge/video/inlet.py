@@ -26,6 +26,10 @@ class Arrival:
     now_s: float
     wall_ms: int
 
+    def clock_set_s(self, since: "Arrival") -> float:
+        """By how much the wall clock was set since then, forward or back."""
+        return abs(self.wall_ms - since.wall_ms - 1000 * (self.now_s - since.now_s)) / 1000
+
 
 class Inlet:
     """One connection's packets, for one thread at each end."""
