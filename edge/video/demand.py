@@ -175,7 +175,7 @@ def _waits_for_absence(condition: specs.Condition) -> bool:
         case specs.Presence() | specs.Crossing():
             return condition.while_ is not None and _waits_for_absence(condition.while_)
         case specs.Not():
-            return True
+            return _looks(condition.not_)
         case specs.Count():
             return condition.at_most is not None
         case specs.All():
@@ -183,6 +183,20 @@ def _waits_for_absence(condition: specs.Condition) -> bool:
         case specs.Any_():
             return any(map(_waits_for_absence, condition.any))
     return False
+
+
+def _looks(condition: specs.Condition) -> bool:
+    """Whether some part of a condition asks the picture, and not the station's inputs alone."""
+    match condition:
+        case specs.Input():
+            return False
+        case specs.Not():
+            return _looks(condition.not_)
+        case specs.All():
+            return any(map(_looks, condition.all))
+        case specs.Any_():
+            return any(map(_looks, condition.any))
+    return True
 
 
 def _is_known(gop_s: float | None) -> TypeGuard[float]:

@@ -44,6 +44,11 @@ def wants(min_visit_s: float, full: bool = False) -> Demand:
 
 TRUCKS, PEOPLE = ({"class": name} for name in ("truck", "person"))
 CROSSING = {"class": "car", "crosses": "exit"}
+UNPAID = {"not": {"input": "paid", "is": True}}
+STEPS = {
+    "begins": {"count": {"class": "truck"}, "at_least": 1},
+    "steps": [{"name": "a", "lasts": 9}],
+}
 ALONE = {
     "all": [
         {"count": TRUCKS, "at_least": 1},
@@ -63,6 +68,11 @@ ALONE = {
         ({"when": {"count": PEOPLE, "at_least": 5}, "for": "30s"}, 30.0, "its `for`: a shorter"),
         ({"when": {"count": PEOPLE, "at_most": 0}, "for": "5m"}, 1.0, "a moment interrupts what"),
         ({"when": {"count": PEOPLE, "at_most": 0}, "for": "500ms"}, 0.5, "its `for`: a shorter"),
+        ({"when": {"all": [UNPAID, {"count": TRUCKS, "at_least": 1}]}, "for": "9s"}, 9.0, "its `f"),
+        ({"when": TRUCKS | {"while": UNPAID}, "for": "90s"}, 90.0, "its `for`"),
+        ({"when": TRUCKS | {"while": ALONE}, "for": "90s"}, 1.0, "a moment interrupts"),
+        ({"when": UNPAID, "for": "90s"}, 2.0, "it asks the station's inputs, not the picture"),
+        ({"procedure": STEPS}, 1.0, "a moment may begin, end or break a procedure"),
         ({"when": ALONE, "for": "90s"}, 1.0, "a moment interrupts what it waits for"),
         ({"when": ALONE, "for": "90s", "grace": "20s"}, 1.0, "a moment interrupts"),
         ({"when": ALONE, "for": "90s", "min_visit": "10s"}, 10.0, "its min_visit says so"),
