@@ -122,21 +122,26 @@ class Desk:
     def put_model(self, model: Published, *, dry_run: bool = False) -> Change:
         """Create or update a model, whose file was stored before, and tell the workers that use it.
 
-        Raises ConflictError with nothing changed. Stations are told a few at a time; if that
-        breaks off, the same again goes on with it.
+        Raises ConflictError with nothing changed; with `dry_run` its file need not be here yet.
+        Stations are told a few at a time; if that breaks off, the same again goes on with it.
         """
+        models.require_size(model.size_bytes, self.model_bytes)
+        if not dry_run:
+            self._verify(model)
+        with self._edit(dry_run) as connection:
+            change = models.put(connection, model, self.clock.now_ms(), has_file=not dry_run)
+        if not dry_run:
+            self._tell_stations(model.name)
+        return change
+
+    def _verify(self, model: Published) -> None:
         try:
             with self.database.reading() as connection:
-                models.verify(connection, model, self.model_bytes)
+                models.verify(connection, model)
         except models.SpoiledError:
             with self._edit() as connection:
                 models.throw_away(connection, model.sha256)
             raise
-        with self._edit(dry_run) as connection:
-            change = models.put(connection, model, self.clock.now_ms())
-        if not dry_run:
-            self._tell_stations(model.name)
-        return change
 
     def _tell_stations(self, model: str) -> None:
         """Bring the documents of all stations whose tasks name the model up to date."""

@@ -76,13 +76,17 @@ def put_part(
     return True
 
 
-def verify(connection: Connection, model: Published, max_bytes: int) -> None:
+def require_size(size_bytes: int, max_bytes: int) -> None:
+    """Raises ConflictError for a file that is too large."""
+    if size_bytes > max_bytes:
+        raise ConflictError(f"{_too_large(max_bytes)}, and this one has {size_bytes}")
+
+
+def verify(connection: Connection, model: Published) -> None:
     """Whether the model's file is here, whole and the one that it says. May take seconds.
 
     Raises ConflictError, SpoiledError.
     """
-    if model.size_bytes > max_bytes:
-        raise ConflictError(f"{_too_large(max_bytes)}, and this one has {model.size_bytes}")
     known_bytes = _size_bytes(connection, model.sha256)
     if known_bytes is not None:
         if known_bytes != model.size_bytes:
@@ -176,14 +180,14 @@ def sweep(connection: Connection, now_ms: int) -> None:
 # --- models ------------------------------------------------------------------------------------
 
 
-def put(connection: Connection, model: Published, now_ms: int) -> Change:
+def put(connection: Connection, model: Published, now_ms: int, *, has_file: bool = True) -> Change:
     """Create or update a model, whose file the caller has verified. Raises ConflictError."""
     document = canonical(model)
     row = resources.find(connection, models, {"name": model.name})
     before = None if row is None else shown(parse(row.document))
     if row is not None and row.document == document:
         return Change("unchanged", row.revision, before, shown(model))
-    if _size_bytes(connection, model.sha256) is None:
+    if has_file and _size_bytes(connection, model.sha256) is None:
         count = select(func.count()).where(model_parts.c.sha256 == model.sha256)
         if connection.execute(count).scalar_one() != model.parts:
             raise ConflictError("the file's parts are not here any more: push it again")

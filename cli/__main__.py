@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cli import models, terminal
+from cli import models, terminal, workers
 from cli.apply import apply
 from cli.call import call
 from cli.delete import delete
@@ -50,6 +50,7 @@ app.command()(replace)
 app.command()(call)
 app.command()(schema)
 app.add_typer(models.app, name="models")
+app.add_typer(workers.app, name="workers")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ alone does that, for --follow).
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -18,6 +18,7 @@ import httpx
 from cli.access import Access
 from cli.errors import FAILED, CommandError
 from wire import specs
+from wire.models import Published
 from wire.specs import Camera, Problem, Resource, Station, Worker
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -93,6 +94,9 @@ class Api:
         answer = self._request(
             "PUT", place(resource), _dry(dry_run), json_body=specs.document(resource)
         )
+        return self._applied(answer)
+
+    def _applied(self, answer: Document) -> Applied:
         try:
             return Applied(answer["result"], answer["revision"], answer["before"], answer["after"])
         except KeyError as missing:
@@ -148,6 +152,33 @@ class Api:
         """Let in the next one that would be denied this worker's name. Raises RefusedError."""
         self._request("POST", f"/workers/{worker}/replace", {})
 
+    def put_model(self, model: Published, *, dry_run: bool) -> Applied:
+        """Publish a model whose file was sent. Raises RefusedError."""
+        document = model.model_dump(mode="json", exclude_defaults=True)
+        answer = self._request("PUT", f"/models/{model.name}", _dry(dry_run), document)
+        return self._applied(answer)
+
+    def model_parts(self, sha256: str) -> set[int] | None:
+        """The parts of a file that are there already; None: it is whole."""
+        answer = self.get(f"/models/{sha256}/file/parts")
+        return None if answer.get("whole") else {int(one) for one in answer.get("numbers", [])}
+
+    def put_model_part(self, sha256: str, number: int, content: bytes) -> None:
+        """Send a part of a model's file. Raises RefusedError."""
+        self._request("PUT", f"/models/{sha256}/file/parts/{number}", {}, content=content)
+
+    def worker_token(self, worker: str) -> str:
+        """A new secret for a worker. Raises RefusedError."""
+        answer = self._request("POST", f"/workers/{worker}/token", {})
+        secret = answer.get("token")
+        if not isinstance(secret, str):
+            raise self._strange("its answer lacks the token")
+        return secret
+
+    def revoke_worker_tokens(self, worker: str) -> None:
+        """End a worker's secrets. Raises RefusedError."""
+        self._request("DELETE", f"/workers/{worker}/token", {})
+
     def login_code(self) -> str:
         """A one-time code that logs a browser in at /login?code=..."""
         return str(self._request("POST", "/login-codes", {}).get("code", ""))
@@ -176,12 +207,17 @@ class Api:
                 yield self._decoded(data)
 
     def _request(
-        self, method: str, path: str, params: Params, json_body: Document | None = None
+        self,
+        method: str,
+        path: str,
+        params: Params,
+        json_body: Document | None = None,
+        content: bytes | None = None,
     ) -> Document:
-        with (
-            self._reaching(),
-            self._http.stream(method, quote(path), params=dict(params), json=json_body) as response,
-        ):
+        asked = self._http.build_request(
+            method, quote(path), params=dict(params), json=json_body, content=content
+        )
+        with self._reaching(), closing(self._http.send(asked, stream=True)) as response:
             status, body = response.status_code, _bounded(response)
         if status != httpx.codes.OK:
             raise self._refusal(status, body)

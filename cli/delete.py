@@ -26,7 +26,8 @@ Target = tuple[str, str]
 
 def delete(
     kind: Annotated[
-        str | None, typer.Argument(help="station, worker, camera or task", show_default=False)
+        str | None,
+        typer.Argument(help="station, worker, camera, task, model", show_default=False),
     ] = None,
     name: Annotated[str | None, typer.Argument(show_default=False)] = None,
     station: Annotated[

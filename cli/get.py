@@ -19,7 +19,11 @@ from cli.tables import View
 from wire import text
 from wire.specs import NAME_PATTERN
 
-NOUNS = ("stations", "workers", "cameras", "tasks", "events", "webhooks", "notifications")
+NOUNS = (
+    "stations", "workers", "cameras", "tasks", "models", "events", "webhooks", "notifications",
+)  # fmt: skip
+ANYWHERE = ("stations", "workers", "models", "webhooks")
+"""They belong to no station; their names are unique."""
 FACTS = ("events", "notifications")
 """They have no names, and cannot be changed."""
 MAX_EVENTS = 100_000
@@ -38,7 +42,8 @@ def get(
     kind: Annotated[
         str,
         typer.Argument(
-            help="stations, workers, cameras, tasks, events, webhooks, notifications (or one: task)"
+            help="stations, workers, cameras, tasks, models, events, webhooks, notifications "
+            "(or one: task)"
         ),
     ],
     name: Annotated[str | None, typer.Argument(show_default=False)] = None,
@@ -52,7 +57,7 @@ def get(
     url: access.Url = None,
     token_file: access.TokenFile = None,
 ) -> None:
-    """List stations, workers, cameras, tasks, webhooks, the latest events or notifications.
+    """List stations, workers, cameras, tasks, models, webhooks, the latest events or notifications.
 
     Or show one by name. What -o yaml writes of the first four can be applied again. Passwords and
     secrets are never in it.
@@ -98,7 +103,7 @@ def place_of(noun: str, name: str, station: str | None) -> str:
     for each in (name, station):
         if each is not None:
             require_name(each)
-    if noun in ("stations", "workers", "webhooks"):
+    if noun in ANYWHERE:
         return f"/{noun}/{name}"
     if station is None:
         raise CommandError(f"{name} of which station? Give --station NAME", BAD_INPUT)
@@ -122,7 +127,7 @@ def _found(api: Api, noun: str, name: str | None, station: str | None, limit: in
             facts = list(api.notifications(asked, limit))
         _require_station(api, station, facts)
         return facts
-    if name is not None and (station is not None or noun in ("stations", "workers", "webhooks")):
+    if name is not None and (station is not None or noun in ANYWHERE):
         return [api.get(place_of(noun, name, station))]
     if noun == "stations" and station is not None:
         return [api.get(place_of(noun, station, None))]

@@ -37,16 +37,19 @@ class Manifest(described.Manifest):
 
 def read(folder: Path) -> Manifest:
     """The manifest of a model folder. Raises CommandError naming the key that is wrong."""
-    path = folder / MANIFEST
+    return Manifest(**read_file(folder / MANIFEST).model_dump(), folder=folder)
+
+
+def read_file(path: Path) -> described.Manifest:
+    """What a model.toml says. Raises CommandError naming the key that is wrong."""
     try:
         with path.open("rb") as file:
-            parsed = described.parse(file.read(MAX_MANIFEST_BYTES + 1))
+            return described.parse(file.read(MAX_MANIFEST_BYTES + 1))
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}", BAD_INPUT) from None
     except SpecError as error:
         said = "\n".join(f"{path}: {problem}" for problem in error.problems)
         raise CommandError(said, BAD_INPUT) from None
-    return Manifest(**parsed.model_dump(), folder=folder)
 
 
 def folders(directory: Path) -> list[Path]:

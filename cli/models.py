@@ -1,7 +1,7 @@
-"""`forecourt models list | verify | pull`: the neural networks in a folder.
+"""`forecourt models list | verify | pull | push`: the neural networks in a folder, and from there.
 
-Belongs here: the three commands. Does not belong here: what a manifest says (manifest), how bytes
-are fetched (download), and what a network computes (edge).
+Belongs here: the first three commands. Does not belong here: pushing (push), what a manifest says
+(manifest), how bytes are fetched (download), and what a network computes (edge).
 """
 
 import hashlib
@@ -21,9 +21,13 @@ from cli.apply import AsJson
 from cli.download import Incoming
 from cli.errors import FAILED, CommandError
 from cli.manifest import Manifest
+from cli.push import push
 from wire.manifest import MANIFEST, MAX_MODEL_BYTES
 
-app = typer.Typer(no_args_is_help=True, help="List, verify and pull neural networks.")
+app = typer.Typer(
+    no_args_is_help=True, help="Neural networks: of a folder here, and into the center."
+)
+app.command()(push)
 
 Directory = Annotated[
     Path, typer.Option("--dir", envvar="FORECOURT_MODELS", help="Folder of model folders.")

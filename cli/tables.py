@@ -115,6 +115,15 @@ def _told(note: View, _: int) -> object:
     return "\n".join(ways)
 
 
+def _at_workers(model: View, _: int) -> object:
+    """`3 Running, 1 Rejected`"""
+    return ", ".join(f"{count} {state}" for state, count in sorted(model["workers"].items())) or "-"
+
+
+def _troubles(model: View, _: int) -> object:
+    return "\n".join(f"{one['worker']}: {one['reason']}" for one in model["troubles"]) or "-"
+
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "stations": (
         Column("STATION", _name),
@@ -159,6 +168,19 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("MODEL", lambda view, _: view["spec"]["model"]["name"], wide=True),
         Column("FPS", lambda view, _: view["spec"].get("fps", 5.0), wide=True, right=True),
         Column("RULES", lambda view, _: len(view["spec"]["rules"]), wide=True, right=True),
+    ),
+    "models": (
+        Column("MODEL", _field("name")),
+        Column("VERSION", lambda model, _: _or_dash(model["version"])),
+        Column("SIZE", lambda model, _: f"{model['size_bytes'] / 1e6:.1f} MB", right=True),
+        Column("SHA256", lambda model, _: model["sha256"][:12]),
+        Column("TASKS", lambda model, _: model["tasks"], right=True),
+        Column("AT WORKERS", _at_workers, wraps=True),
+        Column("WHY", _troubles, wraps=True),
+        Column("LAYOUT", _field("layout"), wide=True),
+        Column("LICENCE", _field("license"), wide=True),
+        Column("REVISION", lambda model, _: model["revision"], wide=True, right=True),
+        Column("USED BY", lambda model, _: ", ".join(model["used_by"]), wide=True),
     ),
     "events": (
         Column("TIME", lambda event, _: terminal.local_time(event["t_ms"], year=False)),

@@ -14,6 +14,7 @@ from cli import access
 from cli.api import Api
 from tests.cli.conftest import Run
 from tests.cli.test_apply import PLACES, SITE
+from tests.parts.models import FILE, sha256_of
 from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -122,3 +123,65 @@ def test_webhooks_and_notifications(run: Run, serving: Path) -> None:
     assert "no notifications" in run("get", "notifications").err
     assert run("get", "notification", "duty").code == 2
     assert run("delete", "notification", "duty").code == 2
+
+
+def test_a_model_from_push_to_deletion(run: Run, tmp_path: Path) -> None:
+    """A file is sent once, its manifest as often as it changes; lists show it, a task keeps it."""
+    file = tmp_path / "Yard_v1.onnx"
+    file.write_bytes(FILE)
+    dry = run("models", "push", str(file), "--dry-run", "--name", "nano")
+    assert dry.out == "model/nano created (dry run)\n"
+    pushed = run("models", "push", str(file), "--name", "nano", "--json")
+    assert pushed.code == 0, pushed.err
+    told = json.loads(pushed.out)
+    assert (told["result"], told["size_bytes"], told["tasks"]) == ("created", len(FILE), 0)
+    assert told["sha256"] == sha256_of(FILE)
+    (tmp_path / "yard.jpg").write_bytes(b"\xff\xd8\xff" + bytes(1000))
+    (tmp_path / "model.toml").write_text(
+        'name = "nano"\nfile = "Yard_v1.onnx"\nversion = "2"\nlabels = ["person"]\n'
+        '[check]\npicture = "yard.jpg"\nfind = [{label = "person"}]\n'
+    )
+    again = run("models", "push", str(file))
+    assert again.out.startswith("model/nano updated, revision "), again.err
+    assert "has this file already" in again.err
+    table = run("get", "models", "-o", "wide").out
+    assert "nano" in table
+    assert sha256_of(FILE)[:12] in table
+    shown = json.loads(run("get", "model", "nano", "-o", "json").out)
+    assert shown["manifest"]["check"]["picture"].endswith("characters")
+    assert run("delete", "model", "nano").out == "model/nano deleted\n"
+    assert run("get", "model", "nano").code == 1
+
+
+def test_what_cannot_be_pushed_is_told_before_anything_is_sent(run: Run, tmp_path: Path) -> None:
+    """No file, another file than its manifest means, a picture that does not travel: exit 2."""
+    file = tmp_path / "yard.onnx"
+    assert run("models", "push", str(file)).code == 2
+    file.write_bytes(b"x")
+    toml = tmp_path / "other.toml"
+    for line, told in (
+        (f'sha256 = "{"0" * 64}"', "not the file"),
+        ('[check]\npicture = "yard.jpg"', "cannot be read"),
+        ('[check]\npicture = "yard.onnx"', "must be a JPEG"),
+        ("labels = 3", "labels"),
+    ):
+        toml.write_text(f'name = "nano"\nfile = "yard.onnx"\n{line}\n')
+        ran = run("models", "push", str(file), "--manifest", str(toml))
+        assert (ran.code, told in ran.err) == (2, True), ran.err
+    assert run("models", "push", str(file), "--name", "No_Name").code == 2
+
+
+def test_a_token_for_a_worker(run: Run, tmp_path: Path) -> None:
+    """It is written to a new private file or shown once; nothing is overwritten by it."""
+    (tmp_path / "site.yaml").write_text(SITE)
+    assert run("apply", "-f", "site.yaml").code == 0
+    worker = next(place for place in PLACES if place.startswith("worker/")).removeprefix("worker/")
+    made = run("workers", "token", worker, "-o", "w.token")
+    assert made.code == 0, made.err
+    assert (tmp_path / "w.token").read_text().startswith("fc-worker-")
+    assert (tmp_path / "w.token").stat().st_mode & 0o777 == 0o600
+    assert run("workers", "token", worker, "-o", "w.token").code == 2
+    assert run("workers", "token", worker).out.startswith("fc-worker-")
+    assert run("workers", "token", worker, "--revoke").code == 0
+    assert run("workers", "token", "nobody").code == 1
+    assert run("delete", "-f", "site.yaml").code == 0
