@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.edge.vision.judging import INSIDE, Moment, Thing, judged, seconds, task
 from wire import specs
@@ -234,6 +236,50 @@ def test_an_interrupted_run_ends_at_its_last_look() -> None:
     """After a crash or an outage nobody knows how it went on."""
     events = run(rule(GROUND, SETTLE), {}, until_s=50, end="interrupted")
     assert course(events)[-1] == ("end", "ground", "interrupted", 49.0)
+
+
+EVENTFUL = st.lists(
+    st.tuples(
+        st.integers(1, 40),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([{}, {"ground-1": "connected"}, {"ground-1": "stowed"}, {"hose-1": True}]),
+    ),
+    max_size=12,
+)
+
+
+@given(EVENTFUL, st.integers(0, 20), st.integers(0, 20))
+def test_every_run_has_its_end_and_tells_nothing_twice(
+    stretches: list[tuple[int, bool, bool, dict[str, bool | float | str]]], for_s: int, clear_s: int
+) -> None:
+    """Whatever happens: runs do not overlap, steps follow each other, and a violation is one."""
+    moments: list[Moment] = []
+    for length, truck, person, says in stretches:
+        for n in range(length):
+            things = [*([TRUCK] if truck else []), *([PERSON] if person else [])]
+            moments.append(Moment(float(len(moments)), things, None if n else says))
+    steps = rule(GROUND, SETTLE | {"lasts": "9s"}, HOSE, UNLOAD, clear=clear_s)
+    events = judged(task(steps | {"for": for_s}), moments, "interrupted")
+    run: list[Event] = []
+    told: set[tuple[str, str]] = set()
+    for event in events:
+        if event.phase == "start":
+            assert not run
+            told = set()
+        if event.phase is None:
+            assert (event.step, event.reason) not in told
+            told.add((event.step, event.reason))
+            continue
+        run.append(event)
+        assert event.incident == run[0].incident
+        if event.phase == "end":
+            assert (event.reason == "completed") <= (not told and len(event.trace) == 4)
+            for before, after in zip(event.trace, event.trace[1:], strict=False):
+                assert before.since_ms <= (before.until_ms or -1) == after.since_ms
+            assert {s.step for s in event.trace if s.broken} <= {step for step, _ in told}
+            run = []
+    assert not run
 
 
 @pytest.mark.parametrize(
