@@ -72,11 +72,7 @@ class Agent:
         self.inputs = Inputs(
             config.data / "facts.db", clock, lambda facts: self.shards.inform(facts)
         )
-        self._station_token = (
-            token.made(config.data / token.FILE)
-            if config.station_token_file is None
-            else token.read(config.station_token_file)
-        )
+        self._station_token = _station_token(config)
         self._input_routes = InputRoutes(self.inputs, self._station_token, clock)
         self._resolved = Resolved((), (), ())
         self._cores = cpus.cores(config.cpus)
@@ -208,7 +204,7 @@ class Agent:
         with suppress(FetchError):
             if self._source is not None:
                 passwords.append(self._source.token())
-        return [*passwords, self._station_token]
+        return [*passwords, self._station_token] if self._station_token else passwords
 
     def _on_observed(self) -> None:
         self.uplink.observed_changed()
@@ -314,6 +310,20 @@ def run(config: Config, clock: Clock) -> None:
 
 async def _run(config: Config, name: str, clock: Clock, ring: Ring) -> None:
     await Agent(config, name, clock, ring).run()
+
+
+def _station_token(config: Config) -> str:
+    """Raises ConfigError for a file that was named; without one of its own it works, and says so.
+
+    A full disk, for one, must not keep a worker from its cameras.
+    """
+    if config.station_token_file is not None:
+        return token.read(config.station_token_file)
+    try:
+        return token.made(config.data / token.FILE)
+    except (ConfigError, OSError) as error:
+        log.error("no station token, so nobody can tell of inputs: %s", error)
+        return ""
 
 
 def _listen(config: Config) -> socket.socket:

@@ -5,6 +5,8 @@ token (display/inputs.py), the table (facts.py), the file (store/facts.py), rule
 """
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from edge.clock import Clock
 from edge.facts import MAX_AHEAD_S, Facts, latest_ms
 from edge.store.facts import FactStore
 from wire.facts import Fact
+
+log = logging.getLogger("forecourt.inputs")
 
 
 class Inputs:
@@ -24,11 +28,15 @@ class Inputs:
         self.refused = 0
         self._clock = clock
         self._tell = tell
-        self._store = FactStore(path, clock)
+        self._path = path
+        self._store: FactStore | None = None
         self._facts = Facts()
         self._one_at_a_time = asyncio.Lock()
-        for fact in self._store.load():
-            self._facts.put(fact)
+        try:
+            self._store = self._opened()
+        except (sqlite3.Error, OSError) as error:
+            # Cameras do not need it, and the disk may have room again before anybody posts.
+            log.error("cannot open %s (%s): inputs are unknown until they speak", path, error)
 
     def newest(self) -> list[Fact]:
         """What each input said last, by its name."""
@@ -39,7 +47,7 @@ class Inputs:
         """Believe facts, keep them and tell them on; for each why it was refused, or "".
 
         Returns after the commit. The same facts may be given again: after an error, for example.
-        Raises sqlite3.Error where they cannot be kept.
+        Raises sqlite3.Error or OSError where they cannot be kept.
         """
         async with self._one_at_a_time:
             now_ms = self._clock.wall_ms()
@@ -53,14 +61,26 @@ class Inputs:
             taken = [fact for fact, reason in zip(facts, reasons, strict=True) if not reason]
             self.refused += len(facts) - len(taken)
             if taken:
-                await asyncio.to_thread(self._store.keep, taken, latest_ms(now_ms))
+                await asyncio.to_thread(self._keep, taken, latest_ms(now_ms))
                 self.taken += len(taken)
                 self._tell(taken)
             return reasons
 
     def close(self) -> None:
         """Close the file."""
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
+
+    def _keep(self, facts: Sequence[Fact], latest_ms: int) -> None:
+        if self._store is None:
+            self._store = self._opened()
+        self._store.keep(facts, latest_ms)
+
+    def _opened(self) -> FactStore:
+        store = FactStore(self._path, self._clock)
+        for fact in store.load():
+            self._facts.put(fact)
+        return store
 
 
 def _ahead(fact: Fact, now_ms: int) -> str:

@@ -26,7 +26,9 @@ MAX_POST_BYTES = 256 * 1024
 MAX_FACTS = 1000
 BURST = 100
 POSTS_A_S = 20.0
-"""Posts that are answered: so many at once, and so many a second for ever."""
+"""Posts that are answered: so many in a burst, and so many a second for ever."""
+AT_ONCE = 32
+"""Posts that may wait for each other, or for a slow disk."""
 _READ_WITHIN_S = 10.0
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -50,7 +52,7 @@ class _RefusedError(Exception):
 
 
 class InputRoutes:
-    """The routes over what the agent knows of inputs."""
+    """The routes over what the agent knows of inputs; without a token nobody may post."""
 
     def __init__(self, inputs: Inputs, token: str, clock: Clock) -> None:
         self._inputs = inputs
@@ -58,6 +60,7 @@ class InputRoutes:
         self._clock = clock
         self._left = float(BURST)
         self._counted_s = clock.monotonic_s()
+        self._at_work = 0
         self.denied = 0
         """Posts without the token."""
         self.routes = (
@@ -72,7 +75,11 @@ class InputRoutes:
         """Take one fact or a list of them; 200 when all of them are on disk."""
         try:
             self._admit(request)
-            return await self._take(await _body(request))
+            self._at_work += 1
+            try:
+                return await self._take(await _body(request))
+            finally:
+                self._at_work -= 1
         except _RefusedError as refusal:
             return JSONResponse(
                 {"detail": str(refusal)},
@@ -83,6 +90,8 @@ class InputRoutes:
             return Response(status_code=400)
 
     def _admit(self, request: Request) -> None:
+        if not self._token:
+            raise _RefusedError(503, "this worker has no station token; its log says why")
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         shown = given.strip().encode("utf-8", "replace")
         if scheme.lower() != "bearer" or not hmac.compare_digest(shown, self._token):
@@ -103,6 +112,10 @@ class InputRoutes:
                 **{"Retry-After": "1"},
             )
         self._left -= 1
+        if self._at_work >= AT_ONCE:
+            raise _RefusedError(
+                429, f"{AT_ONCE} posts wait for the disk already", **{"Retry-After": "1"}
+            )
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise _RefusedError(415, "send JSON, with `Content-Type: application/json`")
@@ -121,7 +134,7 @@ class InputRoutes:
         self._inputs.refused += len(refused)
         try:
             reasons = await self._inputs.take(facts)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.error("facts of inputs cannot be kept: %s", error)
             raise _RefusedError(
                 503, f"the disk does not take it ({error}); post it again"

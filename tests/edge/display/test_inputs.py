@@ -15,9 +15,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from edge.display.inputs import BURST, MAX_FACTS, MAX_POST_BYTES, InputRoutes
+from edge.display.inputs import AT_ONCE, BURST, MAX_FACTS, MAX_POST_BYTES, InputRoutes
 from edge.inputs import Inputs
 from tests.parts.clock import SteppedClock
+from tests.waiting import wait_for
 from wire.facts import MAX_INPUTS, Fact
 
 TOKEN = "a-token-of-this-station-only"
@@ -261,6 +262,54 @@ def test_a_disk_that_does_not_take_it_is_told(tmp_path: Path) -> None:
             other.execute("DROP TRIGGER full")
         assert (await made.post({"input": "a", "value": 1, "t_ms": NOW_MS})).status_code == 200
         assert made.told == [Fact(input="a", value=1.0, t_ms=NOW_MS)]
+
+    play(tmp_path, act)
+
+
+def test_a_disk_that_cannot_be_opened_waits_for_the_next_post(tmp_path: Path) -> None:
+    """The worker starts without what inputs said, and keeps what they say once it can."""
+    (tmp_path / "facts.db").mkdir()
+
+    async def act(made: Local) -> None:
+        assert (await made.post({"input": "a", "value": 1})).status_code == 503
+        (tmp_path / "facts.db").rmdir()
+        assert (await made.post({"input": "a", "value": 2})).status_code == 200
+        assert await made.latest() == {"a": 2.0}
+
+    async def after(made: Local) -> None:
+        assert await made.latest() == {"a": 2.0}
+
+    play(tmp_path, act)
+    play(tmp_path, after)
+
+
+def test_posts_that_wait_for_the_disk_are_bounded(tmp_path: Path) -> None:
+    """I8: beyond so many a sender is told to wait; those that wait are answered when it is free."""
+
+    async def act(made: Local) -> None:
+        async with made.inputs._one_at_a_time:
+            posts = [
+                asyncio.ensure_future(made.post({"input": f"i{n}", "value": n}))
+                for n in range(AT_ONCE)
+            ]
+            await asyncio.to_thread(
+                wait_for, lambda: made.routes._at_work == AT_ONCE, 10, "all of them wait"
+            )
+            answer = await made.post({"input": "another", "value": 1})
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}
+
+    play(tmp_path, act)
+
+
+def test_without_a_token_of_its_own_nobody_may_post(tmp_path: Path) -> None:
+    """An empty token opens nothing."""
+
+    async def act(made: Local) -> None:
+        made.routes._token = b""
+        for authorization in ("Bearer", "Bearer ", "", f"Bearer {TOKEN}"):
+            answer = await made.post({"input": "a", "value": 1}, authorization=authorization)
+            assert answer.status_code == 503
 
     play(tmp_path, act)
 
