@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from edge.accounts import TaskStatus
@@ -17,10 +18,11 @@ from edge.reader import Look, Reader
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
 from edge.video.decode import Frame
-from edge.vision.detect import Detector
+from edge.vision.detect import Detections, Detector
 from edge.watch import Seen
 from tests.parts.clock import SteppedClock
 from wire import specs
+from wire.events import Event
 
 FRAME = cast(Frame, SimpleNamespace(pts_s=1.0, t_ms=1000, size=(64, 64)))
 
@@ -112,3 +114,44 @@ def test_the_desk_keeps_one_frame_a_stream_and_starves_none() -> None:
     assert desk.take() is second
     assert desk.put(reader.key, first) is None
     assert desk.take() is elsewhere
+
+
+class SeeingDetector:
+    """A network that sees one car, always at the same place."""
+
+    labels = ("car",)
+    asked = 0
+
+    def detect_frame(self, frame: Frame) -> Detections:
+        """One car."""
+        self.asked += 1
+        box = np.array([[0.2, 0.2, 0.6, 0.6]], np.float32)
+        return Detections(box, np.array([0.9], np.float32), ("car",))
+
+
+def test_incidents_survive_another_version_of_the_model(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks the eye is exchanged; what is followed and what is open goes on."""
+    old, new = SeeingDetector(), SeeingDetector()
+    reader, status, analysis = watched(cast(Any, old))
+    shard._readers[reader.key] = reader
+    told: list[Event] = []
+    monkeypatch.setattr(shard, "_tell", lambda _reader, events: told.extend(events))
+
+    def look(pts_s: float) -> None:
+        frame = cast(Frame, SimpleNamespace(pts_s=pts_s, t_ms=round(pts_s * 1000), size=(64, 64)))
+        shard._look(Look(reader, Seen(frame, (analysis,)), 0.0))
+
+    for number in range(5):
+        look(1 + number / 5)
+    monkeypatch.setattr(shard._detectors, "current", lambda name: new)
+    shard._take_newest()
+    for number in range(5, 10):
+        look(1 + number / 5)
+    assert (old.asked, new.asked) == (5, 5)
+    assert status.failure == ""
+    begun = [event.incident for event in told if event.phase == "start"]
+    ended = [event.incident for event in analysis.close("removed")]
+    assert len(begun) == 1
+    assert ended == begun
