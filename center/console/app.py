@@ -15,7 +15,7 @@ from nicegui import ui
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from center.console import login, overview, station_page, task_page
+from center.console import login, models_page, overview, station_page, task_page
 from center.console.guard import Guard
 from center.console.watch import Watch
 from center.desk import Desk
@@ -69,6 +69,10 @@ def _pages(desk: Desk, watch: Watch) -> None:
     @ui.page("/stations/{station}", title="Station · Forecourt")
     async def one_station(station: str) -> None:
         await station_page.show(desk, station)
+
+    @ui.page("/models", title="Models · Forecourt")
+    async def all_models() -> None:
+        await models_page.show(desk)
 
     @ui.page("/tasks/new", title="New task · Forecourt")
     async def new_task(request: Request) -> None:

@@ -43,7 +43,7 @@ export default {
     what(event) {
       const rule = event.rule || event.kind;
       if (event.message) return `${rule}: ${event.message}`;
-      const parts = [event.label, event.zone && `in ${event.zone}`, event.line && `across ${event.line}`];
+      const parts = [event.label, event.plate, event.zone && `in ${event.zone}`, event.line && `across ${event.line}`];
       if (event.direction) parts.push(event.direction);
       if (event.count !== undefined) parts.push(`count ${event.count}`);
       const detail = parts.filter(Boolean).join(" ");

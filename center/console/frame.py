@@ -48,6 +48,7 @@ def page(title: str) -> Iterator[Banner]:
         ui.space()
         with ui.element("nav").classes("bar-nav"):
             ui.link("Overview", "/")
+            ui.link("Models", "/models")
             ui.html('<a href="/logout">Log out</a>')  # outside the mount, where ui.link cannot go
     banner = Banner()
     with ui.element("main").classes("page"):

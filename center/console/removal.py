@@ -48,3 +48,13 @@ def ask_task(desk: Desk, station: str, name: str, done: Callable[[], None]) -> N
         lambda: desk.delete_task(station, name),
         done,
     )
+
+
+def ask_model(desk: Desk, name: str, done: Callable[[], None]) -> None:
+    """Ask whether to remove a model."""
+    ask(
+        f"model {name}",
+        "The center forgets it and its file. A task that names it keeps it from being removed.",
+        lambda: desk.delete_model(name),
+        done,
+    )

@@ -15,9 +15,11 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Console
 from tests.parts.browser import Tab
+from tests.parts.models import push
 from tests.parts.workers import FakeWorker, Voice, fake_worker
 from tests.waiting import wait_for
 from wire.events import Event
+from wire.messages import ItemObserved, Observed
 
 pytestmark = pytest.mark.browser
 
@@ -435,3 +437,45 @@ def test_a_failing_database_is_said_and_survived(console: Console, worker: FakeW
         finally:
             database.execute("ALTER TABLE away RENAME TO events")
     expect(said).to_be_hidden(timeout=2 * NEWS_MS)
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+def test_models_and_how_they_fare(console: Console, worker: FakeWorker) -> None:
+    """The page names each model, its users, its states at workers and reasons, as text."""
+    station = station_of(worker)
+    console.center.put(
+        {
+            "kind": "Task",
+            "metadata": {"name": "watching", "station": station},
+            "spec": {**SPEC, "model": {"name": "yard-model"}},
+        }
+    )
+    pushed = push(console.center.http, name="yard-model", version="7", license="Apache-2.0")
+    assert pushed.status_code == 200, pushed.text
+    tab = console.open("/console/models")
+    row = tab.page.get_by_role("row").filter(has_text="yard-model")
+    expect(row).to_contain_text("version 7")
+    expect(row).to_contain_text(f"{station}/watching")
+    expect(row).to_contain_text("1 Pending")
+    item = ItemObserved(
+        kind="Model",
+        id="yard-model",
+        revision=pushed.json()["revision"],
+        state="Rejected",
+        reason=f"it finds nothing {MARKUP}; version 6 goes on",
+    )
+    known = worker.voice.desired
+    worker.say("observed", Observed(session=worker.voice.session, desired=known, items=[item]))
+    expect(row).to_contain_text("1 Rejected", timeout=2 * NEWS_MS)
+    expect(row).to_contain_text("version 6 goes on")
+    assert tab.page.evaluate("window.hurt") is None
+    tab.screenshot("models")
+    row.get_by_role("button", name="Remove model yard-model").click()
+    tab.page.get_by_role("button", name="Remove model yard-model", exact=True).last.click()
+    expect(tab.page.get_by_role("dialog")).to_contain_text(f"{station}/watching")
+    console.center.delete("Task", "watching", station)
+    tab.page.get_by_role("button", name="Remove model yard-model", exact=True).last.click()
+    expect(row).to_have_count(0, timeout=2 * NEWS_MS)
+    assert tab.complaints == []
