@@ -22,7 +22,7 @@ from edge.vision.plates import Reading
 Image = npt.NDArray[np.uint8]
 
 INSTALL = "pip install 'forecourt[edge,plates]'"
-MARGIN = 0.2
+MARGIN = 0.3
 """What is read around a plate that was found, in its own size: text at the very edge is missed."""
 LEAST_SIDE = 320
 """A smaller picture is enlarged before text is looked for."""

@@ -32,7 +32,7 @@ MAX_STANDING = 64
 """Vehicles of a task whose plates are sought or known at once."""
 
 _CHINA = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领"
-_CN = re.compile(rf"([{_CHINA}])?([A-Z])([A-Z0-9]{{4,5}}[A-Z0-9挂学警港澳])")
+_CN = re.compile(r"([^A-Z0-9])?([A-Z])([A-Z0-9]{4,5}[A-Z0-9挂学警港澳])")
 _EU = re.compile(r"[A-Z0-9ÄÖÜ]{5,8}")
 _ANY = re.compile(r"\w{4,10}")
 UNREAD = "?"
@@ -170,7 +170,7 @@ def plate_of(line: str, pattern: Pattern) -> str | None:
 
     `cn` follows GA 36-2018: a province, a letter, 5 characters or 6 (new energy). I and O are not
     in use there, and of 6 characters the first or the last is a letter, so that a 0 is a D. The
-    province is the smallest and most often lost: then it is `?`.
+    province is the smallest and most often lost or mistaken: then it is `?`.
     """
     line = unicodedata.normalize("NFKC", line).upper()
     text = "".join(letter for letter in line if letter.isalnum())
@@ -182,7 +182,7 @@ def plate_of(line: str, pattern: Pattern) -> str | None:
         serial = serial.replace("O", "0").replace("I", "1")
         if len(serial) == 6 and serial[0] == "0" and serial[-1].isdigit():
             serial = "D" + serial[1:]
-        return (province or UNREAD) + city + serial
+        return (province if province and province in _CHINA else UNREAD) + city + serial
     shape = _EU if pattern == "eu" else _ANY
     mixed = any(map(str.isalpha, text)) and any(map(str.isdigit, text))
     return text if mixed and shape.fullmatch(text) else None

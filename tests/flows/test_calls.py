@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from edge.vision.blur import FILL
 from tests.flows.conftest import STATION, Site
 from tests.parts import rtsp
 from tests.waiting import wait_for
@@ -35,12 +36,16 @@ def online(site: Site) -> bool:
 
 
 def test_what_a_worker_is_asked_it_answers(site: Site, tmp_path: Path) -> None:
-    """Probe, picture, log and config of a worker at work; I11: no answer holds a password."""
+    """Probe, picture, log and config of a worker at work; I11: no answer holds a password.
+
+    What any of a stream's tasks hides is not in its picture.
+    """
     said = ""
     with rtsp.serving(user="admin", password=SECRET) as camera:
         address = camera.url.replace("rtsp://", f"rtsp://admin:{SECRET}@")
         site.add_camera()
-        site.add_task()
+        site.add_task(masks={"sky": [[0, 0], [1, 0], [1, 0.25], [0, 0.25]]})
+        site.add_task("other", blur={"door": [[0, 0.5], [0.5, 0.5], [0.5, 1], [0, 1]]})
         site.center.put(
             {
                 "kind": "Camera",
@@ -64,6 +69,9 @@ def test_what_a_worker_is_asked_it_answers(site: Site, tmp_path: Path) -> None:
         assert picture is not None
         assert picture.shape == (180, 320, 3)
         assert picture.std() > 10
+        assert abs(picture[:32].astype(int) - FILL).max() <= 3, "the mask is filled"
+        edges = np.abs(np.diff(picture[92:178].astype(int), axis=1)).max(axis=(0, 2))
+        assert edges[:155].max() < edges[165:].max() / 2, "within the blurred area is no detail"
         age_ms = time.time() * 1000 - int(shown.headers["x-picture-time-ms"])
         assert abs(age_ms) < 10_000
         nothing = call(site, "picture", camera="forecourt", stream="sub").json()

@@ -137,6 +137,20 @@ def test_a_task_survives_being_written_and_read() -> None:
             {"clock": [[0, 0], [1, 1], [0.5, 0.5]]},
             "spec.masks.clock: the polygon encloses no area",
         ),
+        (
+            ["spec", "blur"],
+            {"door": [[0, 0], [1, 1], [0.5, 0.5]]},
+            "spec.blur.door: the polygon encloses no area",
+        ),
+        (["spec", "plates"], {"in": "yard"}, "spec.plates.in: no zone 'yard' in spec.zones"),
+        (
+            ["spec", "plates"],
+            {"classes": ["lorry"]},
+            "spec.plates.classes: class 'lorry' is not in spec.model.classes",
+        ),
+        (["spec", "plates"], {"keep": "all"}, "spec.plates.keep: "),
+        (["spec", "plates"], {"pattern": "[A-Z]+"}, "spec.plates.pattern: "),
+        (["spec", "plates"], {"min_score": 1.5}, "spec.plates.min_score: "),
     ],
 )
 def test_a_mistake_is_named_by_its_path(path: list[str | int], value: Any, expected: str) -> None:
@@ -151,8 +165,11 @@ def test_what_decoding_may_be_told_has_defaults_that_change_no_document() -> Non
     task, plain = specs.parse(TASK), camera("rtsp://10.0.0.9/main")
     assert isinstance(task, specs.Task)
     assert (task.spec.priority, task.spec.decode, task.spec.masks) == ("normal", "adaptive", {})
+    assert (task.spec.blur, task.spec.plates) == ({}, None)
     assert {rule.min_visit for rule in task.spec.rules} == {None}
-    assert not {"priority", "decode", "masks"} & specs.document(task)["spec"].keys()
+    assert (
+        not {"priority", "decode", "masks", "blur", "plates"} & specs.document(task)["spec"].keys()
+    )
     assert b"min_visit" not in specs.canonical(task)
     stream = plain.spec.streams["main"]
     assert (stream.transport, stream.hwaccel) == ("tcp", "none")

@@ -131,6 +131,7 @@ def test_the_score_is_lower_where_readings_differ() -> None:
     [
         ("cn", "藏D·T5022", "藏DT5022"),
         ("cn", "D·T5022", "?DT5022"),
+        ("cn", "满D·T5022", "?DT5022"),
         ("cn", "苏E-051712", "苏ED51712"),
         ("cn", "苏E·O517I", "苏E05171"),
         ("cn", "粤Z1234港", "粤Z1234港"),
