@@ -4,6 +4,7 @@ Here: keeping and reading them. Not here: who counts (reader, shard), what a tas
 it wanted (coverage).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -22,6 +23,9 @@ class Streaming(Protocol):
 
     state: Literal["opening", "running", "lost", "ended"]
     error: str
+
+    @property
+    def faults(self) -> Sequence[str]: ...
 
 
 @dataclass
@@ -59,6 +63,8 @@ class TaskStatus:
             state, reason = "Degraded", stream.error
         elif self.failure or self.unread:
             state, reason = "Degraded", self.failure or self.unread
+        elif stream.faults:
+            state, reason = "Degraded", f"its camera: {', '.join(stream.faults)}"
         elif self.note:
             state, reason = "Degraded", self.note
         elif self.analysis is not None and not self.analysis.is_active(now_ms):

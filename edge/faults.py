@@ -1,7 +1,7 @@
 """The fault `lost` of a camera's stream: one incident, however often the stream flaps; pure.
 
 Here: when a stream counts as lost and as found again, and the events that say so. Not here: opening
-it again (reader.py), what becomes of its rules (shard.py), other faults of the picture.
+it again (reader.py), what becomes of its rules (shard.py), faults of pictures (ailments.py).
 
     fault = Lost("bay-2", "main", scope, now_s, t_ms)
     events = fault.picture(now_s, t_ms)                   # with each picture
@@ -52,10 +52,12 @@ class Lost:
         *,
         grace_s: float = GRACE_S,
         steady_s: float = STEADY_S,
+        severity: str = "warning",
     ) -> None:
         self._camera = camera
         self._stream = stream
         self._scope = scope
+        self._severity = severity
         self._grace_s = grace_s
         self._least_steady_s = self._steady_s = steady_s
         self._last = _Seen(now_s, t_ms)
@@ -139,7 +141,7 @@ class Lost:
             kind="camera",
             t_ms=t_ms,
             camera=self._camera,
-            severity="warning",
+            severity=self._severity,
             rule="lost",
             phase=phase,
             incident=f"{self._scope}-{self._camera}-{self._stream}-lost-{self._number}",

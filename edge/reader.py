@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import numpy as np
+
 from edge.accounts import Rates, Spent, TaskStatus
 from edge.blackbox import Doing, Recorder, followed, stream_name
 from edge.budget import STEPS, Step, StreamLoad
+from edge.checkup import Checkup
 from edge.clock import Clock
 from edge.coverage import below, ratio_of
 from edge.desk import Desk
@@ -106,7 +109,10 @@ class Reader(threading.Thread):
         self._active: frozenset[str] = frozenset()
         """The tasks that are at work by their schedules."""
         self.watch = Watch(
-            self._demand, motion_of(each.task for each in work.tasks), self._may_catch_up
+            self._demand,
+            motion_of(each.task for each in work.tasks),
+            self._may_catch_up,
+            self._inspect,
         )
         self._allows = may_catch_up
         self._tell = tell
@@ -126,12 +132,16 @@ class Reader(threading.Thread):
         self._why_full = ""
         self._accounted_s = 0.0
         self._fault_lock = threading.Lock()
+        scope = secrets.token_hex(6)
+        self._checkup = Checkup(work.key.camera, work.key.stream, scope, work.health)
         self._fault = Lost(
             work.key.camera,
             work.key.stream,
-            secrets.token_hex(6),
+            scope,
             clock.monotonic_s(),
             clock.wall_ms(),
+            grace_s=work.health.lost.after,
+            severity=work.health.lost.severity,
         )
 
     # --- what others tell ---
@@ -203,8 +213,13 @@ class Reader(threading.Thread):
         """Stop reading; the threads end at their next packet or deadline."""
         self._stopping.set()
         with self._fault_lock:
-            events = self._fault.close("interrupted")
+            events = self._fault.close("interrupted") + self._checkup.close("interrupted")
         self._say(events)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What ails its pictures."""
+        return self._checkup.faults
 
     # --- the decoding thread ---
 
@@ -316,9 +331,24 @@ class Reader(threading.Thread):
             self._dark_since_s = now_s
             self._unseen(now_s - since_s)
 
+    def _inspect(self, frame: Frame) -> None:
+        """See whether the camera still shows what it should; if it is blind, rules see nothing."""
+        was_blind = self._checkup.is_blind
+        with self._fault_lock:
+            events = self._checkup.inspect(frame, sorted(s.work.name for s in self._at_work()))
+        self._say(events)
+        if self._checkup.is_blind and not was_blind:
+            log.warning(
+                "stream %s/%s: %s", self.key.camera, self.key.stream, ", ".join(self.faults)
+            )
+            self._on_dark(self)
+
     def _hand_over(self, seen: Seen, inlet: Inlet) -> None:
         while not seen.due and self._waiting:
             self._desk.errand(partial(self._waiting.popleft(), seen.frame))
+        if self._checkup.is_blind:
+            self._pass_over(seen)
+            return
         if seen.quiet or seen.check:  # nothing changed for any of them, whoever is due
             for status in self._at_work():
                 status.coverage.carried(seen.since_s)
@@ -340,6 +370,14 @@ class Reader(threading.Thread):
             self.spent.missed += len(missed.seen.due)
             for status in self._statuses(missed.seen):
                 status.coverage.missed()
+
+    def _pass_over(self, seen: Seen) -> None:
+        """Of a blind camera: nothing is judged, it was wanted (I10), and the stream may rest."""
+        for status in self._at_work():
+            status.coverage.unseen(seen.since_s)
+        if not seen.quiet:
+            nothing = np.empty((0, 4), np.float32)
+            self.watch.looked(nothing, seen.frame.pts_s, restless=False)
 
     def _statuses(self, seen: Seen) -> list[TaskStatus]:
         return [status for status in list(self.tasks.values()) if status.analysis in seen.due]
@@ -385,6 +423,8 @@ class Reader(threading.Thread):
             self._on_dark(self)
         with self._fault_lock:
             events = self._fault.silence(now_s, sorted(self.tasks), self.error)
+            if events:  # whatever ailed its pictures, there are none
+                events += self._checkup.close("interrupted")
         self._say(events)
 
     def _say(self, events: list[Event]) -> None:
@@ -442,6 +482,7 @@ class Reader(threading.Thread):
             wanted_fps=self._demand.fps if self.watch.analyses else 0.0,
             coverage=ratio_of(coverages.values()),
             tasks=below({name: coverage.ratio() for name, coverage in coverages.items()}),
+            faults=list(self.faults) if self.state == "running" else [],
             error=self.error,
         )
 

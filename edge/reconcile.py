@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -58,6 +58,8 @@ class StreamWork:
     key: StreamKey
     stream: specs.Stream
     tasks: tuple[TaskWork, ...]
+    health: specs.Health = field(default_factory=specs.Health)
+    """Which faults of its camera are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,12 @@ def resolve(
         work = TaskWork(task, item.revision, time_zone)
         wanted.setdefault(key, (stream, []))[1].append(work)
     works = tuple(
-        StreamWork(key, stream, tuple(sorted(found, key=lambda work: work.name)))
+        StreamWork(
+            key,
+            stream,
+            tuple(sorted(found, key=lambda work: work.name)),
+            cameras[key.camera].spec.health,
+        )
         for key, (stream, found) in sorted(wanted.items(), key=lambda pair: pair[0])
     )
     return Resolved(works, tuple(rejected), tuple(accepted), tuple(models))
@@ -210,12 +217,17 @@ def plan(wanted: Iterable[StreamWork], running: Mapping[StreamKey, StreamWork]) 
     starts: list[Action] = []
     for key, work in running.items():
         new = by_key.get(key)
-        if new is None or new.stream != work.stream:
+        if new is None or _opened(new) != _opened(work):
             actions.append(Stop(key))
     for key, work in by_key.items():
         old = running.get(key)
-        if old is None or old.stream != work.stream:
+        if old is None or _opened(old) != _opened(work):
             starts.append(Start(work))
         elif old.tasks != work.tasks:
             starts.append(Update(work))
     return actions + starts
+
+
+def _opened(work: StreamWork) -> tuple[specs.Stream, specs.Health]:
+    """What cannot change while a stream is open."""
+    return work.stream, work.health

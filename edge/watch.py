@@ -99,7 +99,8 @@ def motion_of(tasks: Iterable[specs.Task]) -> Motion:
 class Watch:
     """One stream at work. `pictures` is for one thread; what others tell may come from any.
 
-    `may_catch_up(seconds)` is asked whether so much of the stream may be decoded after the fact.
+    `may_catch_up(seconds)` is asked whether so much of the stream may be decoded after the fact;
+    `inspect` gets every picture that is decoded in its turn, whoever it is for.
     Without `analyses` nothing is decoded, unless somebody asks.
     """
 
@@ -108,6 +109,7 @@ class Watch:
         demand: Demand,
         motion: Motion,
         may_catch_up: Callable[[float], bool] = lambda _: True,
+        inspect: Callable[[Frame], object] = lambda _: None,
     ) -> None:
         self.awake = True
         self.keys_only = False
@@ -123,6 +125,7 @@ class Watch:
         self._demand = demand
         self._motion = motion
         self._may_catch_up = may_catch_up
+        self._inspect = inspect
         self._ring = Ring()
         self._gops = Gops()
         self._sizes = Sizes()
@@ -456,6 +459,8 @@ class Watch:
     def _picture(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
         if self._asked:
             self._newest = frame
+        if self.analyses:
+            self._inspect(frame)
         if not self.awake and not frame.follows and not late:
             yield from self._glance(frame, late=late)
         elif due := self._due(frame):

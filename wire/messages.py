@@ -214,6 +214,8 @@ class StreamHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     tasks: dict[str, float] = {}
     """The same of each task that lacks some, worst first, at most `MAX_BELOW`: the rest saw all.
     A task's coverage is that of each of its rules."""
+    faults: list[str] = []
+    """What ails its pictures: frozen, black, over-exposed, blurred, covered, moved."""
     error: str = ""
 
 

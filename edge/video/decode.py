@@ -132,13 +132,13 @@ class Frame:
         # Each part has another size: the stream's own scalers would grow without end.
         return _Scalers().scale(graph.vpull(), (x2 - x1, y2 - y1), "BGR")
 
-    def luma(self) -> Image:
-        """Its brightness, small: the longer side `LUMA_WIDTH`, area averages of the Y plane.
+    def luma(self, longer: int = LUMA_WIDTH) -> Image:
+        """Its brightness, small: the longer side so long, area averages of the Y plane.
 
         Not shared, and to be called by one thread only.
         """
         width, height = self.size
-        ratio = min(LUMA_WIDTH / width, LUMA_WIDTH / height)
+        ratio = longer / max(width, height)
         small = (max(1, round(width * ratio)), max(1, round(height * ratio)))
         return self._scalers.scale(self.picture, small, "GRAY")[:, :, 0]
 

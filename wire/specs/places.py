@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from wire.specs.health import Health
 from wire.specs.values import Name, Seconds, Spec
 
 _DEVICE_PATTERN = r"^[a-z0-9]{1,20}$"
@@ -137,6 +138,7 @@ class CameraSpec(Spec):
 
     streams: dict[Name, Stream] = Field(min_length=1, max_length=8)
     title: Annotated[str, Field(max_length=200)] = ""
+    health: Health = Field(default=Health(), description="which faults of it are told, and when")
 
 
 def shown_url(url: str) -> str:
