@@ -330,7 +330,8 @@ def _listen(config: Config) -> socket.socket:
     """The display's socket; its address goes to the log and to `display.url` in the data folder."""
     host, port = config.display_address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP: only then asyncio sends a small answer at once (TCP_NODELAY), not 40 ms later.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

@@ -1,6 +1,7 @@
 """The worker's local HTTP: what it answers, resumes from, and bounds."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
+from edge.agent import _listen
+from edge.config import load
 from edge.display.app import Display
 from edge.metrics import Snapshot
 from edge.store.outbox import Outbox
@@ -176,3 +179,29 @@ def test_healthz_needs_no_network(tmp_path: Path) -> None:
         assert (await made.http.get("/")).headers["content-security-policy"]
 
     play(tmp_path, act)
+
+
+def test_small_answers_are_sent_at_once(tmp_path: Path) -> None:
+    """A connection to the display has TCP_NODELAY: else its answers come 40 ms later."""
+    given = {
+        "worker": "w1", "data": tmp_path, "broker": ["mqtt://127.0.0.1:1"], "models": [tmp_path],
+        "display": "127.0.0.1:0",
+    }  # fmt: skip
+    listening = _listen(load(None, given))
+
+    async def act() -> int:
+        found = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            taken = writer.get_extra_info("socket")
+            found.set_result(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(connected, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            delays = await found
+            writer.close()
+            await writer.wait_closed()
+            return int(delays)
+
+    assert asyncio.run(act()) == 1
