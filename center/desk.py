@@ -27,7 +27,9 @@ from wire.models import Published
 MODEL_BYTES = 512 * 2**20
 MAX_FETCHES = 64
 """Files that one center sends at the same time; who comes then is asked to come again."""
-_STATIONS_AT_ONCE = 50
+TELLING_S = 10.0
+"""How long one push tells stations of a model before it answers."""
+_STATIONS_AT_ONCE = 20
 """In one transaction, where a model changes the documents of many."""
 
 
@@ -119,20 +121,19 @@ class Desk:
             now_ms = self.clock.now_ms()
             return models.put_part(connection, sha256, number, content, now_ms, self.model_bytes)
 
-    def put_model(self, model: Published, *, dry_run: bool = False) -> Change:
+    def put_model(self, model: Published, *, dry_run: bool = False) -> tuple[Change, int]:
         """Create or update a model, whose file was stored before, and tell the workers that use it.
 
         Raises ConflictError with nothing changed; with `dry_run` its file need not be here yet.
-        Stations are told a few at a time; if that breaks off, the same again goes on with it.
+        Stations are told for `TELLING_S`. The number is that of the stations which are to be told
+        yet: the same again goes on with them.
         """
         models.require_size(model.size_bytes, self.model_bytes)
         if not dry_run:
             self._verify(model)
         with self._edit(dry_run) as connection:
             change = models.put(connection, model, self.clock.now_ms(), has_file=not dry_run)
-        if not dry_run:
-            self._tell_stations(model.name)
-        return change
+        return change, 0 if dry_run else self._tell_stations(model.name)
 
     def _verify(self, model: Published) -> None:
         try:
@@ -143,12 +144,18 @@ class Desk:
                 models.throw_away(connection, model.sha256)
             raise
 
-    def _tell_stations(self, model: str) -> None:
-        """Bring the documents of all stations whose tasks name the model up to date."""
+    def _tell_stations(self, model: str) -> int:
+        """Bring the documents of stations whose tasks name the model up to date; how many are not.
+
+        Raises ConflictError if all others are.
+        """
         with self.database.reading() as connection:
-            names = models.stations_of(connection, model)
+            untold = models.untold(connection, model)
+        until_s = self.clock.elapsed_s() + TELLING_S
         refused: ConflictError | None = None
-        for some in db.chunks(names, _STATIONS_AT_ONCE):
+        for some in db.chunks(untold, _STATIONS_AT_ONCE):
+            if self.clock.elapsed_s() > until_s:
+                break
             woken: list[str] = []
             with self._edit() as connection:
                 for station in some:
@@ -158,8 +165,10 @@ class Desk:
                         refused = refused or error
             if woken:
                 self.wake(woken)
-        if refused is not None:
+            untold = untold[len(some) :]
+        if refused is not None and not untold:
             raise refused
+        return len(untold)
 
     def delete_model(self, name: str, *, dry_run: bool = False) -> None:
         """No document changes: a model that no task names is in none. Raises as `models.remove`."""

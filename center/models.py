@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from center import db, resources
 from center.resources import Change, ConflictError, NotFoundError
-from center.tables import desired_items, model_parts, models, observed_items, tasks
+from center.tables import desired_items, model_parts, models, observed_items, tasks, workers
 from wire.models import KIND, PART_BYTES, Published, canonical, parse
 
 MAX_MODELS = 100
@@ -231,9 +231,27 @@ def require(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
-def stations_of(connection: Connection, name: str) -> list[str]:
-    """The stations whose tasks name the model, sorted."""
-    statement = select(tasks.c.station).where(tasks.c.model == name).distinct()
+def untold(connection: Connection, name: str) -> list[str]:
+    """The stations with workers whose tasks name the model and whose documents have an older one.
+
+    Sorted. A station's documents are brought up to date together.
+    """
+    revision = select(models.c.revision).where(models.c.name == name).scalar_subquery()
+    wanted = desired_items.c
+    told = (
+        select(workers.c.station)
+        .join(desired_items, wanted.worker == workers.c.name)
+        .where(wanted.kind == KIND, wanted.id == name, ~wanted.removed, wanted.revision == revision)
+    )
+    statement = (
+        select(tasks.c.station)
+        .where(
+            tasks.c.model == name,
+            tasks.c.station.in_(select(workers.c.station)),
+            tasks.c.station.not_in(told),
+        )
+        .distinct()
+    )
     return sorted(connection.execute(statement).scalars())
 
 

@@ -152,11 +152,14 @@ class Api:
         """Let in the next one that would be denied this worker's name. Raises RefusedError."""
         self._request("POST", f"/workers/{worker}/replace", {})
 
-    def put_model(self, model: Published, *, dry_run: bool) -> Applied:
-        """Publish a model whose file was sent. Raises RefusedError."""
+    def put_model(self, model: Published, *, dry_run: bool) -> tuple[Applied, int]:
+        """Publish a model whose file was sent, and how many stations are to be told yet.
+
+        Raises RefusedError.
+        """
         document = model.model_dump(mode="json", exclude_defaults=True)
         answer = self._request("PUT", f"/models/{model.name}", _dry(dry_run), document)
-        return self._applied(answer)
+        return self._applied(answer), int(answer.get("untold", 0))
 
     def model_parts(self, sha256: str) -> set[int] | None:
         """The parts of a file that are there already; None: it is whole."""

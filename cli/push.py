@@ -55,7 +55,10 @@ def push(
     with Api(access.find(url, token_file)) as api:
         if not dry_run:
             _send(api, file, model)
-        applied = api.put_model(model, dry_run=dry_run)
+        applied, untold = api.put_model(model, dry_run=dry_run)
+        while untold:
+            terminal.say(f"{untold} stations are to be told yet", "dim")
+            _, untold = api.put_model(model, dry_run=dry_run)
         users = 0 if dry_run else int(api.get(f"/models/{model.name}").get("tasks", 0))
     note = " (dry run)" if dry_run else f", revision {applied.revision}; {_used(users)}"
     line = f"model/{model.name} {applied.result}{note}"

@@ -21,6 +21,7 @@ from center.api.shapes import (
     Document,
     Listing,
     ModelDetail,
+    ModelPut,
     ModelView,
     Parts,
     PartStored,
@@ -66,10 +67,11 @@ def get_model(desk: AtDesk, name: PlaceName) -> Any:
 @router.put("/models/{name}")
 def put_model(
     desk: AtDesk, name: PlaceName, manifest: Document, dry_run: DryRun = False
-) -> PutAnswer:
+) -> ModelPut:
     """Publish a model whose file's parts are here: its manifest with `sha256` and `size_bytes`.
 
     Workers whose tasks name it fetch it, try it, and go on with the one before if it is no good.
+    Many stations are not told in one request: repeat it until `untold` is 0.
     """
     try:
         model = Published.model_validate(manifest)
@@ -78,7 +80,9 @@ def put_model(
     if model.name != name:
         message = f"the path says {name}, the manifest {model.name}"
         raise resources.problem("name", message=message)
-    return PutAnswer.of(desk.put_model(model, dry_run=dry_run), dry_run)
+    change, untold = desk.put_model(model, dry_run=dry_run)
+    answer = PutAnswer.of(change, dry_run)
+    return ModelPut(**answer.model_dump(), untold=untold)
 
 
 @router.delete("/models/{name}")

@@ -212,6 +212,12 @@ class ModelDetail(ModelView):
     manifest: Document = Field(description="without the content of its known picture")
 
 
+class ModelPut(PutAnswer):
+    """What the put of a model came to."""
+
+    untold: int = Field(description="stations whose workers are to be told yet: put it again")
+
+
 class Parts(BaseModel):
     """What is here of a file."""
 

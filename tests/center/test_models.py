@@ -1,5 +1,6 @@
 """Models at the center: pushed in parts, whole or not at all, told to those who need them."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,8 +14,18 @@ from sqlalchemy import func, select
 
 from center import db, dispatch
 from center.check import check
+from center.desk import TELLING_S
 from center.tables import model_parts, tasks
-from tests.parts.centers import SQLITE_ONLY, Rig, camera, furnish, station, task, worker
+from tests.parts.centers import (
+    SQLITE_ONLY,
+    Rig,
+    SimulatedClock,
+    camera,
+    furnish,
+    station,
+    task,
+    worker,
+)
 from tests.parts.models import FILE, manifest, parts, push, sha256_of
 from tests.parts.workers import Voice
 from wire.models import PART_BYTES
@@ -66,6 +77,30 @@ def test_a_pushed_model_is_told_to_the_workers_that_need_it(
     other_file = FILE + b"!"
     assert push(client, other_file, version="2").json()["result"] == "updated"
     assert documents(center)["nano"]["sha256"] == sha256_of(other_file)
+    assert list(check(center.database)) == []
+
+
+@SQLITE_ONLY
+def test_many_stations_are_told_a_few_at_a_time(
+    client: httpx.Client, center: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push answers in time; the same again goes on, until there is no one left."""
+    names = [f"s{number}" for number in range(5)]
+    for name in names:
+        for one in (station(name), worker(f"{name}-w", name), camera("c1", name)):
+            center.desk.put(one)
+        center.desk.put(task(station=name))
+    center.desk.put(station("empty"))
+    center.desk.put(camera("c1", "empty"))
+    center.desk.put(task(station="empty"))
+    ticks = itertools.count(0.0, TELLING_S * 0.6)
+    monkeypatch.setattr(SimulatedClock, "elapsed_s", lambda clock: next(ticks))
+    monkeypatch.setattr("center.desk._STATIONS_AT_ONCE", 2)
+    left = [push(client).json()["untold"]]
+    while left[-1]:
+        left.append(push(client).json()["untold"])
+    assert left == [3, 1, 0]
+    assert all(set(documents(center, f"{name}-w")) == {"nano"} for name in names)
     assert list(check(center.database)) == []
 
 
