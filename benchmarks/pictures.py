@@ -42,7 +42,8 @@ Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Row = tuple[str, float, tuple[float, float, float, float]]
 """Label, score, box as x, y, width, height in pixels."""
-Finder = Callable[[Path], Sequence[Row]]
+Rows = Sequence[Row]
+Finder = Callable[[Path], Rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def measured(assets: Path) -> dict[str, Any]:
     `map_diff` is of the same pixels; `frame_diff` of frames as a stream has them, which FFmpeg
     resizes: 0.2 of 255 grey levels apart from OpenCV's, and on 38 pictures even that is seen.
     """
-    names = _coco_names(assets)
+    names = coco_names(assets)
     sets = [_labelled(assets, part) for part in ("train2017", "val2017")]
     detectors: dict[str, dict[str, float]] = {}
     for name in DETECTORS:
@@ -316,7 +317,7 @@ def _evaluated(truth: COCO, found: COCO) -> tuple[float, float]:
     return float(judged.stats[0]), float(judged.stats[1])
 
 
-def _coco_names(assets: Path) -> tuple[str, ...]:
+def coco_names(assets: Path) -> tuple[str, ...]:
     """The eighty names, as the truth's own file numbers them."""
     file = assets / "eval" / "coco_cc_by" / "instances_val2017_subset.json"
     categories = json.loads(file.read_text())["categories"]

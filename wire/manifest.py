@@ -1,7 +1,7 @@
 """What is known of a neural network before it runs: `model.toml` beside its ONNX file. Pure.
 
 Here: what a manifest says, its limits, and what is assumed of an ONNX file without one. Not here:
-files (cli/manifest.py, edge/vision/manifest.py), running the network (edge/vision/detect.py).
+files (cli/manifest.py, edge/vision/manifest.py), running the network (edge/vision/detect).
 """
 
 import re

@@ -1,9 +1,8 @@
 """The neural networks in a worker's folders: found by name or path, and verified.
 
-Here: files. Not here: what a manifest says (wire.manifest), running the network (detect.py).
+Here: files. Not here: what a manifest says (wire.manifest), running the network (detect).
 
-An `.onnx` file without a manifest is taken for what `wire.manifest.bare` says. Detector refuses it
-if its output does not fit.
+An `.onnx` file without a manifest is recognised by its graph: see detect.
 """
 
 import hashlib
