@@ -40,13 +40,13 @@ from edge.coverage import Coverage
 from edge.desk import Desk
 from edge.detectors import AwaitedModelError, Detectors
 from edge.facts import Facts
+from edge.outgoing import Outgoing
 from edge.pipe import (
     Apply,
     Beat,
     Budget,
     Finish,
     Finished,
-    Happened,
     Inputs,
     Pipe,
     Settings,
@@ -65,53 +65,13 @@ from edge.vision.blur import hidden_by, hide
 from edge.vision.detect import Detections, Detector
 from edge.vision.manifest import ModelError
 from edge.vision.plates import Reading
-from wire.events import Event, encode_event
+from wire.events import Event
 
 log = logging.getLogger("forecourt.shard")
 
 _BEAT_S = 1.0
 _FOLDERS_BEATS = 5
 """Beats after which the files of models in folders are looked at."""
-_MAX_UNANSWERED = 64
-
-
-class Outgoing:
-    """The sending side of the pipe: bounded by what the agent has answered."""
-
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._sending = threading.Lock()
-        self._answered = threading.Condition()
-        self._number = 0
-        self._unanswered: set[int] = set()
-
-    def events(self, events: Iterable[Event]) -> None:
-        """Hand events to the agent; waits while too many are unanswered."""
-        encoded = tuple(encode_event(event) for event in events)
-        if not encoded:
-            return
-        with self._answered:
-            self._answered.wait_for(lambda: len(self._unanswered) < _MAX_UNANSWERED)
-            self._number += 1
-            number = self._number
-            self._unanswered.add(number)
-        self.send(Happened(number, encoded))
-
-    def stored(self, number: int) -> None:
-        """The agent has answered."""
-        with self._answered:
-            self._unanswered.discard(number)
-            self._answered.notify_all()
-
-    def wait_empty(self, timeout_s: float) -> bool:
-        """Wait until everything is answered."""
-        with self._answered:
-            return self._answered.wait_for(lambda: not self._unanswered, timeout_s)
-
-    def send(self, message: Happened | Beat | Shown | Finished) -> None:
-        """Send one message whole."""
-        with self._sending:
-            self._pipe.send(message)
 
 
 class Shard:
@@ -524,6 +484,7 @@ class Shard:
                 coverage={name: ratio for name, ratio in ratios if ratio is not None},
                 catch_ups_dropped=self._catch_up.dropped,
                 plates_shed=self._scribe.shed,
+                refused=self._detectors.refused(),
             )
         )
 

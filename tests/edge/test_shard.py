@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from edge.accounts import TaskStatus
 from edge.analysis import Analysis
 from edge.coverage import Coverage
 from edge.desk import Desk
-from edge.pipe import Settings
+from edge.pipe import Given, Settings, Supply, Withheld
 from edge.reader import Look, Reader
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
@@ -21,8 +22,10 @@ from edge.video.decode import Frame
 from edge.vision.detect import Detections, Detector
 from edge.watch import Seen
 from tests.parts.clock import SteppedClock
+from tests.parts.models import published
 from wire import specs
 from wire.events import Event
+from wire.models import canonical
 
 FRAME = cast(Frame, SimpleNamespace(pts_s=1.0, t_ms=1000, size=(64, 64)))
 
@@ -155,3 +158,33 @@ def test_incidents_survive_another_version_of_the_model(
     ended = [event.incident for event in analysis.close("removed")]
     assert len(begun) == 1
     assert ended == begun
+
+
+def test_a_task_waits_for_its_model_and_the_agent_hears_of_one_that_does_not_load(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says how far the model is, and when that cannot be loaded, why; the beat names it."""
+    reader, _, _ = watched(FailingDetector())
+    reader.tasks = {}
+    shard._readers[reader.key] = reader
+    said: list[Any] = []
+    monkeypatch.setattr(shard._outgoing, "send", said.append)
+
+    def state() -> tuple[str, str]:
+        observed = reader.tasks["t"].observed(reader, 0)
+        return observed.state, observed.reason
+
+    shard._supplied(Supply(withheld=(Withheld("m", "fetching 1.0 MB", False),)))
+    shard._set_tasks(reader, (TaskWork(task(), 7),))
+    assert state() == ("Starting", "the center's model m: fetching 1.0 MB")
+    shard._supplied(Supply(withheld=(Withheld("m", "fetching 1.0 MB: 40 %", False),)))
+    assert state() == ("Starting", "the center's model m: fetching 1.0 MB: 40 %")
+    document = canonical(published(b"none", name="m"))
+    (tmp_path / "m.onnx").write_bytes(b"none")
+    shard._supplied(Supply((Given("m", str(tmp_path / "m.onnx"), document),)))
+    assert state()[0] == "Rejected"
+    assert "m.onnx" in state()[1]
+    shard._send_beat()
+    ((name, refused, why),) = said[-1].refused
+    assert (name, refused) == ("m", document)
+    assert "m.onnx" in why
