@@ -148,7 +148,8 @@ def _degraded(step: str) -> list[Metric]:
     stream = StreamHealth(camera="c", stream="main", state="running", step=step)
     snapshot = Snapshot(
         online=True, pending={}, shed=0, unstored=0, ignored_messages=0, shard_restarts={},
-        quarantined=0, cores=1.0, catch_ups_dropped=0, coverage={}, streams=(stream,), items=(),
+        quarantined=0, cores=1.0, catch_ups_dropped=0, facts_taken=0, facts_refused=0,
+        posts_denied=0, coverage={}, streams=(stream,), items=(),
     )  # fmt: skip
     families = text_string_to_metric_families(exposition(snapshot).decode())
     return [f for f in families if f.name == "forecourt_edge_stream_degraded_steps"]
