@@ -20,10 +20,14 @@ from edge.vision.manifest import ModelError
 from edge.vision.plates import Reading
 
 Image = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
 
 INSTALL = "pip install 'forecourt[edge,plates]'"
 MARGIN = 0.3
 """What is read around a plate that was found, in its own size: text at the very edge is missed."""
+MOST_TEXTS = 2
+"""Lines that may be the plate, and are looked at from close by."""
 LEAST_SIDE = 320
 """A smaller picture is enlarged before text is looked for."""
 MAX_LINES = 50
@@ -32,7 +36,7 @@ MAX_LINES = 50
 class Ocr:
     """The library, loaded and tried. Raises ModelError if it is not there or does not work.
 
-    About 200 MB; one thread. Not for use by two threads at once.
+    Some 350 MB while it reads; one thread. Not for use by two threads at once.
     """
 
     def __init__(self) -> None:
@@ -71,24 +75,36 @@ class Ocr:
             ) from error
 
     def read(self, image: Image, detector: Detector | None = None) -> tuple[Reading, ...]:
-        """The lines in a picture, height × width × 3, BGR, from top to bottom.
+        """The lines in the picture of a vehicle, height × width × 3, BGR, that may be its plate.
 
-        With a detector only the surest plate that it finds is read, and its lines also as one.
+        Where they are is said by a detector of plates, or by the library itself. There it looks
+        again, from close by: of small text it drops letters. Several lines also count as one.
         """
-        if detector is not None:
-            plate = _plate(image, detector)
-            if plate is None:
-                return ()
-            image = plate
+        found: list[Reading] = []
+        for box in self._texts(image) if detector is None else _plates(image, detector):
+            part = _around(image, box)
+            if part.size:
+                lines = [Reading(text, score) for text, score, _ in self._lines(part)]
+                found += lines
+                if len(lines) > 1:
+                    whole = "".join(line.text for line in lines)
+                    found.append(Reading(whole, min(line.score for line in lines)))
+        return tuple(found)
+
+    def _texts(self, image: Image) -> list[Box]:
+        """Where the surest lines with a digit are."""
+        lines = [line for line in self._lines(image) if any(map(str.isdigit, line[0]))]
+        lines.sort(key=lambda line: -line[1])
+        return [box for _, _, box in lines[:MOST_TEXTS]]
+
+    def _lines(self, image: Image) -> list[tuple[str, float, Box]]:
+        """Text, certainty and place of each line, from top to bottom."""
         result = self._engine(np.ascontiguousarray(image))
-        lines = tuple(
-            Reading(str(text), float(score))
-            for text, score in zip(result.txts or (), result.scores or (), strict=True)
-        )[:MAX_LINES]
-        if detector is not None and len(lines) > 1:
-            whole = "".join(line.text for line in lines)
-            return (*lines, Reading(whole, min(line.score for line in lines)))
-        return lines
+        if not result.txts:
+            return []
+        boxes = ((*corners.min(axis=0), *corners.max(axis=0)) for corners in result.boxes)
+        found = zip(result.txts, map(float, result.scores), boxes, strict=True)
+        return list(found)[:MAX_LINES]
 
 
 def _only(models: Path, pattern: str) -> Path:
@@ -102,15 +118,16 @@ def _only(models: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _plate(image: Image, detector: Detector) -> Image | None:
-    """The part with the surest plate; None if none is found."""
-    detections = detector.detect_frame(still(image))
-    if not len(detections):
-        return None
+def _plates(image: Image, detector: Detector) -> list[Box]:
+    """Where the surest plate is, if there is one."""
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = detections.boxes[0] * (width, height, width, height)
+    boxes = detector.detect_frame(still(image)).boxes[:1] * (width, height, width, height)
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]
+
+
+def _around(image: Image, box: Box) -> Image:
+    """What is in a box, and around it."""
+    x1, y1, x2, y2 = box
     beside, above = (x2 - x1) * MARGIN, (y2 - y1) * MARGIN
     left, top = max(0, round(x1 - beside)), max(0, round(y1 - above))
-    right, bottom = round(x2 + beside), round(y2 + above)
-    part = image[top:bottom, left:right]
-    return part if part.size else None
+    return image[top : round(y2 + above), left : round(x2 + beside)]

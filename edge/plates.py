@@ -182,6 +182,7 @@ class Plates:
         return [self._event(plate, track, t_ms) for track, plate in gone]
 
     def _event(self, plate: Plate, track: Track, t_ms: int) -> Event:
+        x1, y1, x2, y2 = (round(edge, 4) for edge in track.box)
         return Event(
             kind="plate",
             t_ms=t_ms,
@@ -192,7 +193,7 @@ class Plates:
             label=track.label,
             track=track.id,
             score=plate.score,
-            box=track.box,
+            box=(x1, y1, x2, y2),
             plate=self._kept(plate),
             zone=self._wish.zone or "",
         )
