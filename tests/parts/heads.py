@@ -92,6 +92,13 @@ def yolov8_fractions() -> Arrays:
     return {"output0": head}
 
 
+def rtdetr_rows() -> Arrays:
+    """Ultralytics' RT-DETR: queries instead of cells, everything between 0 and 1."""
+    head = np.full((1, 300, 7), 0.01, np.float32)
+    head[0, 5] = [*(np.array(MIDDLE) / SIDE), 0.1, SCORE, 0.2]
+    return {"output0": head}
+
+
 def yolov8_masks() -> Arrays:
     head = np.concatenate((yolov8()["output0"], np.full((1, 32, CELLS), 3, np.float32)), axis=1)
     return {"output0": head, "output1": np.zeros((1, 32, 16, 16), np.float32)}
@@ -199,7 +206,7 @@ def rows_named() -> Arrays:
 def rows_of_paddle() -> Arrays:
     return {
         "multiclass_nms3_0.tmp_0": np.array([[1, SCORE, *BOX]], np.float32),
-        "bbox_num": np.array([1], np.int32),
+        "multiclass_nms3_0.tmp_2": np.array([1], np.int32),
     }
 
 
@@ -266,6 +273,7 @@ HEADS: Mapping[str, tuple[str, Callable[[], Arrays]]] = {
     "yolov8-turned": ("yolov8", yolov8_turned),
     "yolov8-fractions": ("yolov8", yolov8_fractions),
     "yolov8-masks": ("yolov8", yolov8_masks),
+    "rtdetr-rows": ("yolov8", rtdetr_rows),
     "nanodet": ("nanodet", nanodet),
     "nanodet-plus": ("nanodet", nanodet_plus),
     "picodet": ("picodet", picodet),

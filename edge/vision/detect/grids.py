@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.vision.detect.detections import Floats, Raw, Size
-from edge.vision.detect.pixels import UNIT, YOLOX
+from edge.vision.detect.pixels import UNIT, UNIT_STRETCHED, YOLOX
 from edge.vision.detect.reading import (
     Array,
     Given,
@@ -33,6 +33,7 @@ ANCHORS = 3
 """Of each cell in YOLOv5 and v7."""
 LANDMARKS = (8, 10, 12, 15, 34, 51)
 """Columns of 4, 5 or 17 points, with or without how visible each is."""
+MAX_QUERIES = 1000
 MAX_LANDMARK_CLASSES = 4
 """More classes than that, and the columns are taken for labels that are missing."""
 
@@ -138,17 +139,29 @@ def yolov5_face(seen: Seen) -> Iterator[Reading]:
 
 
 def yolov8(seen: Seen) -> Iterator[Reading]:
-    """[pictures, 4 + labels, cells], or turned; masks and landmarks after them are not read."""
+    """[pictures, 4 + labels, cells], or turned; masks and landmarks after them are not read.
+
+    Ultralytics' RT-DETR has a row for each query instead, and boxes as fractions.
+    """
     for given, (one, other) in tables(seen):
+        queries = _are_queries(given)
         for count, channels, upright in ((other, one, True), (one, other, False)):
-            if strides_of(seen.size, count) is None and not seen.told:
+            asked = seen.told or (queries and not upright)
+            if strides_of(seen.size, count) is None and not asked:
                 continue
             classes = channels - 4 - _masks(seen)
             beside = _beside(seen, classes)
             if beside is None:
                 continue
             rows = _rows(seen, given, slice(4, 4 + classes - beside), upright=upright)
-            yield Reading("yolov8", classes - beside, rows, UNIT)
+            usual = UNIT_STRETCHED if queries and not upright else UNIT
+            yield Reading("yolov8", classes - beside, rows, usual)
+
+
+def _are_queries(given: Given) -> bool:
+    """Whether all rows are fractions and probabilities, and so few that they are no grid."""
+    table = whole([given.value], 0, 0, 3)
+    return len(table) <= MAX_QUERIES and bool(table[:, :4].max() > 0) and probable(table)
 
 
 def _beside(seen: Seen, classes: int) -> int | None:

@@ -119,6 +119,9 @@ class _Apart:
 def rows(seen: Seen) -> Iterator[Reading]:
     """[pictures, rows, 6]: x1, y1, x2, y2, score, class; or all pictures' rows, with its number."""
     counts = [given for given in seen.outputs if _is_count(given)]
+    if not counts and len(seen.outputs) == 2:  # Paddle's names say nothing
+        numbers = [given for given in seen.outputs if given.value.dtype.kind in "iu"]
+        counts = [given for given in numbers if given.value.size == 1]
     tables = [given for given in seen.outputs if given not in counts]
     for given in tables:
         columns = seen.output.columns or _columns(given, bool(counts))
