@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select, text
 
-from center import db, dispatch, resources
+from center import db, dispatch, models, resources
 from center.db import Database
 from center.ledger import Place
 from center.tables import (
@@ -30,7 +30,9 @@ from center.tables import (
     watermarks,
     workers,
 )
+from center.tables import models as models_table
 from wire import messages, specs
+from wire.models import parse as parse_model
 
 RESTORE = "restore the latest backup that passes this check; workers send again what it lacks"
 
@@ -76,6 +78,7 @@ def _findings(database: Database) -> Iterator[Finding]:
         unreadable = list(_readable(connection))
         yield from unreadable
         yield from _digests(connection)
+        yield from _model_files(connection)
     if not unreadable:
         yield from _dispatched(database)
 
@@ -200,6 +203,19 @@ def _digests(connection: Connection) -> Iterator[Finding]:
     for (worker,) in connection.execute(select(workers.c.name)):
         if documents.get(worker) != messages.digest(entries.get(worker, [])):
             yield Finding("I5", f"worker {worker}: the document's digest is wrong", RESTORE)
+
+
+def _model_files(connection: Connection) -> Iterator[Finding]:
+    """Each model's file is whole and the one that it means."""
+    for row in connection.execute(select(models_table)):
+        try:
+            found = models.parts_digest(connection, parse_model(row.document))
+        except ValueError as error:
+            yield Finding("models", f"model {row.name} cannot be read: {error}", RESTORE)
+            continue
+        if found != (row.sha256, row.size_bytes):
+            what = f"the file of model {row.name} is not the one that its sha256 means"
+            yield Finding("models", what, RESTORE)
 
 
 def _dispatched(database: Database) -> Iterator[Finding]:

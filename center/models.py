@@ -94,21 +94,27 @@ def verify(connection: Connection, model: Published) -> None:
                 f"size_bytes: the file of this sha256 has {known_bytes}, not {model.size_bytes}"
             )
         return
-    hashed, size_bytes = hashlib.sha256(), 0
-    for number in range(model.parts):
-        content = part(connection, model.sha256, number)
-        if content is None:
-            raise ConflictError(
-                f"part {number} of the file is not here: push all {model.parts} first"
-            )
-        hashed.update(content)
-        size_bytes += len(content)
-    if size_bytes != model.size_bytes or hashed.hexdigest() != model.sha256:
+    held = set(parts_of(connection, model.sha256))
+    missing = next((number for number in range(model.parts) if number not in held), None)
+    if missing is not None:
+        raise ConflictError(f"part {missing} of the file is not here: push all {model.parts} first")
+    sha256, size_bytes = parts_digest(connection, model)
+    if (sha256, size_bytes) != (model.sha256, model.size_bytes):
         raise SpoiledError(
             f"the file that was pushed is another one: {size_bytes} bytes with sha256 "
-            f"{hashed.hexdigest()[:12]}... instead of {model.size_bytes} bytes with "
-            f"{model.sha256[:12]}...; it was thrown away, push it again"
+            f"{sha256[:12]}... instead of {model.size_bytes} bytes with {model.sha256[:12]}...; "
+            "it was thrown away, push it again"
         )
+
+
+def parts_digest(connection: Connection, model: Published) -> tuple[str, int]:
+    """SHA-256 and size of what is here of the model's file."""
+    hashed, size_bytes = hashlib.sha256(), 0
+    for number in range(model.parts):
+        content = part(connection, model.sha256, number) or b""
+        hashed.update(content)
+        size_bytes += len(content)
+    return hashed.hexdigest(), size_bytes
 
 
 def _too_large(max_bytes: int) -> str:

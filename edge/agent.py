@@ -263,6 +263,10 @@ class Agent:
                 {"name": one.name, "version": one.version, "sha256": one.sha256}
                 for one in manifest.listed(self._config.models)
             ],
+            "center_models": [
+                {"name": name, "version": good.version, "sha256": good.sha256}
+                for name, good in self.models.good().items()
+            ],
         }
 
     def _snapshot(self) -> Snapshot:

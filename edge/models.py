@@ -13,9 +13,11 @@ import json
 import logging
 import random
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -147,6 +149,10 @@ class Models:
         """What became of each item."""
         return [self._observed(name, one) for name, one in self._ones.items()]
 
+    def good(self) -> dict[str, Published]:
+        """The models that are at work, by name; may be called from any thread."""
+        return {name: one.model for name, one in self._good.items()}
+
     def refused_by_shard(self, name: str, document: bytes, reason: str) -> None:
         """A decode process could not load what had proven itself: the one before goes on."""
         one, good = self._ones.get(name), self._good.get(name)
@@ -240,14 +246,16 @@ class Models:
             raise FetchError(_NO_SOURCE)
         self._note(one, "Starting", f"fetching {_size(model)}")
         log.info("model %s: fetching %s", name, model.sha256[:12])
-        await asyncio.to_thread(
-            fetch,
-            self._source,
-            f"/models/{model.sha256}/file",
-            model.size_bytes,
-            files.partial(model),
-            one.progress,
-            lambda: self._grew(one),
+        await _on_daemon(
+            partial(
+                fetch,
+                self._source,
+                f"/models/{model.sha256}/file",
+                model.size_bytes,
+                files.partial(model),
+                one.progress,
+                lambda: self._grew(one),
+            )
         )
         if not await asyncio.to_thread(files.finish, model):
             raise FetchError("what came is not the file that the center means; it was thrown away")
@@ -267,7 +275,8 @@ class Models:
             one.noted_s = now_s
             share = one.progress.have_bytes * _STEPS // model.size_bytes * (100 // _STEPS)
             text = f"fetching {_size(model)}: {share} %"
-            self._loop.call_soon_threadsafe(self._note, one, "Starting", text)
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._note, one, "Starting", text)
 
     def _failed(self, one: _One, error: Exception) -> None:
         reason = str(error)
@@ -311,6 +320,31 @@ class Models:
     def _tell(self) -> None:
         self._supply(self.supply())
         self._on_change()
+
+
+async def _on_daemon(act: Callable[[], None]) -> None:
+    """Do something that may block for long; a worker that ends does not wait for it.
+
+    Raises what it raises.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if not done.done():
+            done.set_exception(error) if error is not None else done.set_result(None)
+
+    def work() -> None:
+        error: Exception | None = None
+        try:
+            act()
+        except Exception as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=work, name="fetch", daemon=True).start()
+    await done
 
 
 def _version(model: Published) -> str:

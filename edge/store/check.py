@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.store import sqlite, tables
+from edge.store import models, sqlite, tables
 from edge.store.lanes import LaneState
 from edge.store.tables import Shed
 from wire import specs
@@ -57,6 +57,9 @@ def findings(data: Path) -> Iterator[Finding]:
                 yield from look(name, connection)
         except sqlite3.DatabaseError as error:
             yield Finding(name, invariant, f"cannot be read: {error}", _SALVAGE)
+    for path in models.rotten(data):
+        advice = "delete it: the worker fetches it again"
+        yield Finding(f"models/{path.name}", "I7", "is not what its name says", advice)
     for aside in sorted(data.glob("*.corrupt-*")):
         if not aside.name.endswith(("-wal", "-shm")):
             invariant, _ = _LOOKS.get(aside.name.partition(".corrupt-")[0], ("I1", None))

@@ -168,6 +168,14 @@ class ModelFiles:
         fresh.replace(self._folder / _GOOD)
 
 
+def rotten(data: Path) -> Iterator[Path]:
+    """The whole files in a data folder that are not what their names say. Raises OSError."""
+    for path in sorted((data / FOLDER).glob(f"*{_SUFFIX}")):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
+                yield path
+
+
 def is_file(path: Path, model: Published) -> bool:
     """Whether a file is the model's. Raises OSError."""
     if not path.is_file() or path.stat().st_size != model.size_bytes:

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from center import db, dispatch
 from center.check import check
@@ -193,6 +193,17 @@ def test_deleting_waits_for_the_last_task(client: httpx.Client, center: Rig) -> 
     center.clock.pass_s(DAY_S + 1)
     push(client, b"another", name="another")
     assert parts_held(center) == 1
+
+
+def test_a_damaged_file_is_found(client: httpx.Client, center: Rig) -> None:
+    """`check` reads each model's file, and names the one that is not what it was."""
+    push(client)
+    assert list(check(center.database)) == []
+    with center.database.transaction() as connection:
+        damaged = update(model_parts).where(model_parts.c.number == 1)
+        connection.execute(damaged.values(bytes=b"rot"))
+    (finding,) = check(center.database)
+    assert "model nano" in finding.what
 
 
 @SQLITE_ONLY

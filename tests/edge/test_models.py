@@ -19,7 +19,7 @@ from edge.fetch import FetchError, Progress, Source, fetch
 from edge.models import Models, RefusedError, Trial, trial_apart
 from edge.pipe import Supply
 from edge.reconcile import ModelWork
-from edge.store.models import Good, ModelFiles
+from edge.store.models import Good, ModelFiles, rotten
 from tests.parts.models import FILE, published, sha256_of
 from tests.waiting import wait_for
 from wire.manifest import parse
@@ -371,8 +371,10 @@ def test_a_rotten_file_is_fetched_again(source: Source, files: ModelFiles, tmp_p
         async with at_work(files, source) as desk:
             desk.want(MODEL)
             await desk.comes_to("Running")
+        assert list(rotten(tmp_path)) == []
         with files.path(MODEL).open("r+b") as file:
             file.write(b"rotten")
+        assert list(rotten(tmp_path)) == [files.path(MODEL)]
         async with at_work(ModelFiles(tmp_path, 100_000_000), source) as desk:
             desk.want(MODEL)
             assert desk.state()[0] == "Starting"
