@@ -143,7 +143,11 @@ class Detectors:
                 raise ModelError(f"the center's model {name}: {withheld.reason}") from None
             raise AwaitedModelError(f"the center's model {name}: {withheld.reason}") from None
         stamp = _stamp(manifest.path)  # before it is read: what changes meanwhile is seen later
-        return _Loaded(self._detector(manifest), None, stamp)
+        detector = self._detector(manifest)
+        outcome = try_out(detector, self.clock)  # the center's was tried before it came here
+        if not outcome.ok:
+            raise ModelError(f"model {name}: {outcome.reason}")
+        return _Loaded(detector, None, stamp)
 
     def _detector(self, manifest: Manifest) -> Detector:
         settings = self.settings
@@ -162,7 +166,7 @@ class Detectors:
                 return
             try:
                 fresh = self._load(name, given)
-                problem = self._problem(name, fresh)
+                problem = self.objection(name, fresh.detector)
                 if problem:
                     raise ModelError(f"model {name}: {problem}")
             except Exception as error:  # whatever it is, the old one goes on
@@ -174,14 +178,6 @@ class Detectors:
             self._notes.pop(name, None)
         log.info("model %s: another version is loaded", name)
         self.renewed(name)
-
-    def _problem(self, name: str, fresh: _Loaded) -> str:
-        """Why a network that can be loaded must not be put to work; empty: it may."""
-        if fresh.given is None:  # the center's was tried before it came here
-            outcome = try_out(fresh.detector, self.clock)
-            if not outcome.ok:
-                return outcome.reason
-        return self.objection(name, fresh.detector)
 
     def _keep_the_old(
         self, name: str, before: _Loaded, given: Given | None, error: Exception

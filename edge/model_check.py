@@ -21,6 +21,7 @@ from edge.vision.trial import Trial
 
 BAD_INPUT = 2
 REFUSED = 1
+TIMED_LOOKS = 5
 
 
 def command(
@@ -40,7 +41,7 @@ def command(
     try:
         shown = None if picture is None else trial.read(picture)
         detector = Detector(at(file), threads=threads, inference=inference)
-        came = trial.try_out(detector, clock, shown)
+        came = trial.try_out(detector, clock, shown, looks=TIMED_LOOKS)
     except ModelError as error:
         if as_json:
             out.write(json.dumps({"ok": False, "reason": str(error)}) + "\n")
