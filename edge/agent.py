@@ -233,7 +233,7 @@ class Agent:
             "denied": self.uplink.denied,
             "started_ms": self._started_wall_ms,
             "now_ms": self._clock.wall_ms(),
-            "ready": all(item.state != "Starting" for item in self._items()),
+            "ready": all(task.state != "Starting" for task in self.shards.tasks()),
             "pending": self.outbox.pending(),
             "shed": self.outbox.shed,
             "desired": msgspec.to_builtins(self.desired.known()),

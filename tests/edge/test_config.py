@@ -72,3 +72,31 @@ def test_a_bad_file_is_refused(
     file.write_text(text)
     with pytest.raises(ConfigError, match=expected):
         load(file, given)
+
+
+@pytest.mark.parametrize(
+    ("center", "insecure", "told"),
+    [
+        ("https://center.example", False, ""),
+        ("http://127.0.0.1:8080/", False, ""),
+        ("http://center.example", True, ""),
+        ("http://center.example", False, "center_insecure"),
+        ("http://127.0.0.1.example", False, "center_insecure"),
+        ("https://u:s3cret@center.example", False, "center_token_file"),
+        ("ftp://center.example", False, "https://HOST"),
+        ("https://center.example/?token=s3cret", False, "https://HOST"),
+        ("https://[bad", False, "center"),
+        (None, False, "give both"),
+    ],
+)
+def test_a_token_goes_only_where_nobody_can_read_it(
+    given: dict[str, object], center: str | None, insecure: bool, told: str
+) -> None:
+    """I11: the center's address is https or this machine, unless it is wished otherwise."""
+    words = {"center": center, "center_token_file": "token", "center_insecure": insecure}
+    if not told:
+        assert load(None, {**given, **words}).center == (center or "").rstrip("/")
+        return
+    with pytest.raises(ConfigError, match=told) as refused:
+        load(None, {**given, **words})
+    assert "s3cret" not in str(refused.value)
