@@ -6,9 +6,9 @@ Here: what waits to be read, how often, and what is shed. Not here: which pictur
     plates = scribe.plates_of(work, labels)             # loads the library, the first time
     scribe.put(ask, reader.slot, done)                  # for each of the task's asks
 
-Reading a plate costs as much as ten or twenty looks. So it has a thread of its own, of low priority, that
-rests three times as long as it worked: a quarter of a core at most, and no more than one reading a
-second. A picture that waits too long is given back unread, and counted.
+Reading a plate costs as much as ten or twenty looks. So it has a thread of its own, of low
+priority, that rests three times as long as it worked: a quarter of a core at most, and no more than
+one reading a second. A picture that waits too long is given back unread, and counted.
 """
 
 import logging
