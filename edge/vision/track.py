@@ -1,23 +1,32 @@
 """Tracks out of detections: which object of this look is which object of the looks before.
 
-Here: association and motion. Not here: what a track means for a rule (rules.py).
+Here: association, and what a track remembers. Not here: where objects are expected (kalman.py), who
+pairs with whom best (assign.py), what a track means for a rule (rules.py).
 
-As in ByteTrack, strong detections are matched first, then weak ones to the tracks that are left, so
-that an object that is half hidden keeps its number. Motion is in seconds, because looks are
-irregular, and boxes are enlarged before they are compared, because at 5 looks a second a car moves
-by its own length. Vehicles of different classes match each other: the same lorry is `car` in one
-look and `truck` in the next; a track's class is what most of its looks say.
+As in ByteTrack (Y. Zhang et al., Multi-Object Tracking by Associating Every Detection Box, 2022)
+strong detections are matched first, then weak ones to what was seen a look ago, so that an object
+that is half hidden keeps its number, and last to what was seen but once. Boxes are enlarged by how
+unsure it is where an object is by now: at 5 looks a second a car moves by its own length, at 30 not
+by a tenth. Vehicles of different classes match each other: the same lorry is `car` in one look and
+`truck` in the next; a track's class is what most of its looks say.
+
+An object that stood still has a home. While it is not seen it is waited for there, much longer than
+one that moved: a parked car that a lorry hides, or that the detector loses in the dark, is the same
+car afterwards. It is given up when it was seen to leave, when another one stands at its home, or
+after `REST_S`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.vision.assign import assign
 from edge.vision.detect import Detections
 from edge.vision.geometry import Box
+from edge.vision.kalman import Motion
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -30,23 +39,41 @@ LIKE: Mapping[str, str] = {
 
 SURE_SCORE = 0.6
 """One look with this score makes a track; otherwise two looks do."""
+STRONG_BELOW = 0.1
+"""By how much a detection that continues a track may score less than one that makes one."""
 SAME_BOX_IOU = 0.65
 """Two detections of like classes that overlap this much are one object with two names."""
+PART_OF_SEEN_IOU = 0.3
+"""Beside an object that is seen, an unsure box of its kind that overlaps it so and lies within it,
+or it within the box, makes no track: it is the same object's."""
 VOTE_KEPT = 0.95
 """How much of a track's earlier votes on its class counts at the next look."""
 
-# Stages of association: (enlarged by this part of its size on each side, least overlap then).
-NEAR = (0.2, 0.30)
-WEAK = (0.1, 0.45)
-FAR = (0.5, 0.20)
+# Least overlap of a track with a strong detection, a weak one, and of what was seen but once.
+STRONG_IOU = 0.2
+WEAK_IOU = 0.5
+ONCE_IOU = 0.3
+LEAST_DOUBT = 0.1
+MOST_DOUBT = 0.5
+"""Boxes are enlarged by no more than this part of their size on each side."""
 
-# Motion, in object sizes: how it may accelerate (1/s2), how a new one may move (1/s), and how
-# exact a box is.
-ACCELERATION = 2.0
-FIRST_SPEED = 3.0
-BOX_NOISE = 0.05
-COAST_S = 1.0
-"""After this time unseen an object is expected to stay where it was expected last."""
+FAST = frozenset(("vehicle", "cycle"))
+"""What goes on when it is not seen, and is soon far from where it was expected."""
+SLOWING_FAST, SLOWING = 0.5, 20.0
+"""How an unseen object slows down, those that are fast and others (1/s): people stop at things."""
+
+# Standing still: having been within this part of its size for so long.
+STILL_WITHIN = 0.25
+STILL_S = 3.0
+REST_S = 90.0
+"""How long an object that stood still is waited for."""
+HOME_IOU = 0.5
+"""A detection that overlaps a home by this much is the one who lives there."""
+PART_IOU = 0.2
+PART_WITHIN = 0.8
+"""Or that overlaps it less, but lies within it with this part of itself: it is half hidden."""
+LEFT_WITHIN = 0.5
+"""An object has left its home when less than this part of it is within."""
 
 HELD_S = 1.5
 """What was seen within this time before nothing changed any more is still there."""
@@ -71,6 +98,8 @@ class Track:
     first_pts_s: float
     last_pts_s: float
     """When it was seen last."""
+    resting: bool = False
+    """It stood still and is not seen, longer than others are kept: it may be hidden."""
 
 
 @dataclass(slots=True)
@@ -92,6 +121,11 @@ class _Life:
     """Where it was when `MOVES_WITHIN_S` began."""
     moved_s: float = -math.inf
     """When it was last found elsewhere."""
+    still: Box | None = None
+    still_s: float = 0.0
+    """Where it has been since when, within `STILL_WITHIN`."""
+    home: Box | None = None
+    """Where it stood still, if it has not left."""
 
 
 class Tracker:
@@ -118,46 +152,69 @@ class Tracker:
         self._max_tracks = max_tracks
         self._pts_s: float | None = None
         self._lives: list[_Life] = []
-        self._motion = _Motion()
+        self._motion = Motion()
         self._given = 0
         self._held_from_s: float | None = None
 
     def update(self, detections: Detections, pts_s: float) -> list[Track]:
         """The confirmed tracks after a look, seen or expected, oldest first."""
-        self._motion.predict(0.0 if self._pts_s is None else pts_s - self._pts_s)
+        before_s = pts_s if self._pts_s is None else self._pts_s
+        fresh = np.array([life.last_pts_s >= before_s for life in self._lives], bool)
+        known = np.array([life.looks > 1 for life in self._lives], bool)
+        resting = np.array([life.home is not None for life in self._lives], bool) & ~fresh
+        slowing = [
+            0.0 if seen else SLOWING_FAST if life.like in FAST else SLOWING
+            for life, seen in zip(self._lives, fresh.tolist(), strict=True)
+        ]
+        self._motion.predict(pts_s - before_s, np.array(slowing, np.float64))
         self._pts_s = pts_s
         self._held_from_s = None
         boxes = detections.boxes.astype(np.float64)
         like = np.array([LIKE.get(label, label) for label in detections.labels], dtype=object)
         rows = _without_doubles(boxes, like, detections)
-        is_strong = self._is_strong(detections)
-        strong, weak = rows[is_strong[rows]], rows[~is_strong[rows]]
+        least = self._least_scores(detections)
+        strong = rows[detections.scores[rows] >= least[rows] - STRONG_BELOW]
+        weak = _without(rows, strong.tolist())
 
-        free, left = np.arange(len(self._lives)), strong
+        fast = np.array([life.like in FAST for life in self._lives], bool)
+        near = (self._motion.doubt - LEAST_DOUBT).clip(0, MOST_DOUBT)
+        far = np.full(len(self._lives), MOST_DOUBT)
         pairs: list[tuple[int, int]] = []
-        for (margin, least), candidates in ((NEAR, strong), (WEAK, weak), (FAR, strong)):
-            free = _without(free, [track for track, _ in pairs])
+        for lives, candidates, margin, enough in (
+            (known & ~resting, strong, near, STRONG_IOU),
+            (known & fresh, weak, near, WEAK_IOU),
+            (resting, strong, None, HOME_IOU),
+            (~known, strong, near, ONCE_IOU),
+            (~known & fresh, weak, near, WEAK_IOU),
+            (fast & ~resting, strong, far, STRONG_IOU),
+        ):
+            free = _without(np.flatnonzero(lives), [track for track, _ in pairs])
             left = _without(candidates, [row for _, row in pairs])
             if not len(free) or not len(left):
                 continue
-            overlap = _overlap(self._motion.boxes[free], boxes[left], margin)
+            if margin is None:
+                gains = self._at_home(free, boxes[left])
+            else:
+                gains = _overlap(self._motion.boxes[free], boxes[left], margin[free])
             own = np.array([self._lives[track].like for track in free], dtype=object)
-            overlap[own[:, None] != like[left][None, :]] = 0
-            pairs += [(int(free[a]), int(left[b])) for a, b in _greedy(overlap, least)]
+            gains[own[:, None] != like[left][None, :]] = 0
+            pairs += [(int(free[a]), int(left[b])) for a, b in assign(gains, enough)]
 
         for track, row in pairs:
             self._saw(self._lives[track], detections, row, pts_s)
         self._motion.correct(np.array([t for t, _ in pairs], np.intp), boxes[[r for _, r in pairs]])
         self._forget(pts_s)
-        self._begin(_without(strong, [row for _, row in pairs]), like, detections, pts_s)
+        seen = [row for _, row in pairs]
+        new = _without(rows[detections.scores[rows] >= least[rows]], seen)
+        self._begin(_whole(new, seen, boxes, like, detections), like, detections, pts_s)
         return self._confirmed(pts_s)
 
     def hold(self, pts_s: float) -> list[Track]:
         """The tracks after a picture in which nothing changed: what was just there still is."""
         if self._held_from_s is None:
             self._held_from_s = self._pts_s if self._pts_s is not None else pts_s
-        for index, life in enumerate(self._lives):
-            self._motion.halt(index)
+        self._motion.halt()
+        for life in self._lives:
             if life.id and life.last_pts_s >= self._held_from_s - HELD_S:
                 life.last_pts_s = pts_s
         self._pts_s = pts_s
@@ -175,8 +232,8 @@ class Tracker:
             if life.id and since_s is not None and life.last_pts_s >= since_s - HELD_S
         ]  # fmt: skip
         places = np.array([life.box for life in held], np.float64).reshape(-1, 4)
-        same = _overlap(places, detections.boxes.astype(np.float64), 0.0) >= SAME_PLACE_IOU
-        strong = self._is_strong(detections)
+        same = _overlap(places, detections.boxes.astype(np.float64)) >= SAME_PLACE_IOU
+        strong = detections.scores >= self._least_scores(detections)
         gone = (held[row].box for row in np.flatnonzero(~same.any(axis=1)))
         new = (_box(box) for box in detections.boxes[strong & ~same.any(axis=0)])
         return any(map(matters, gone)) or any(map(matters, new))
@@ -193,12 +250,10 @@ class Tracker:
             and now_s - life.moved_s <= MOVES_WITHIN_S
         ]
 
-    def _is_strong(self, detections: Detections) -> npt.NDArray[np.bool_]:
-        """Which detections are sure enough to make tracks."""
-        if self._scores:
-            wanted = [self._scores.get(label, self._min_score) for label in detections.labels]
-            return detections.scores >= np.array(wanted, np.float32)
-        return detections.scores >= self._min_score
+    def _least_scores(self, detections: Detections) -> npt.NDArray[np.float32]:
+        """What each detection must score to make a track."""
+        wanted = [self._scores.get(label, self._min_score) for label in detections.labels]
+        return np.array(wanted, np.float32)
 
     def _saw(self, life: _Life, detections: Detections, row: int, pts_s: float) -> None:
         label, score = detections.labels[row], float(detections.scores[row])
@@ -215,27 +270,53 @@ class Tracker:
             if life.was is not None and _apart(life.was, life.box) >= MOVES_BY:
                 life.moved_s = pts_s
             life.was, life.was_s = life.box, pts_s
+        _settle(life, pts_s)
+
+    def _at_home(self, lives: Rows, boxes: Floats) -> Floats:
+        """How surely each box is of each who stood still, N × M: at least `HOME_IOU` if it is."""
+        homes = np.array([self._lives[row].home for row in lives], np.float64).reshape(-1, 4)
+        overlap = _overlap(homes, boxes)
+        within = _shared(homes[:, None], boxes[None]) / np.maximum(_areas(boxes), 1e-12)
+        part = (overlap >= PART_IOU) & (within >= PART_WITHIN)
+        return np.where(part, np.maximum(overlap, HOME_IOU), overlap)
 
     def _forget(self, pts_s: float) -> None:
         """Drop what was unseen for too long; what was seen only once, after two looks."""
-        keep = []
-        for index, life in enumerate(self._lives):
-            patience_s = self._patience_s if life.id else 2 * self._look_s
-            unseen_s = pts_s - life.last_pts_s
-            if unseen_s > COAST_S:
-                self._motion.halt(index)
-            if unseen_s <= patience_s + 1e-6:
-                keep.append(index)
-        self._lives = [self._lives[index] for index in keep]
-        self._motion.keep(np.array(keep, np.intp))
+        taken = np.array(
+            [life.home for life in self._lives if life.home and life.last_pts_s == pts_s],
+            np.float64,
+        ).reshape(-1, 4)
+        keep = [
+            index
+            for index, life in enumerate(self._lives)
+            if pts_s - life.last_pts_s <= self._patience_of(life) + 1e-6
+            and not (self._rests(life, pts_s) and self._is_taken(life, taken))
+        ]
+        if len(keep) < len(self._lives):
+            self._lives = [self._lives[index] for index in keep]
+            self._motion.keep(np.array(keep, np.intp))
+
+    def _patience_of(self, life: _Life) -> float:
+        """How long a life is kept unseen, in seconds."""
+        if life.home is not None:
+            return max(REST_S, self._patience_s)
+        return self._patience_s if life.id else 2 * self._look_s
+
+    def _rests(self, life: _Life, pts_s: float) -> bool:
+        """Whether it is kept only because it stood still."""
+        return life.home is not None and pts_s - life.last_pts_s > self._patience_s + 1e-6
+
+    def _is_taken(self, life: _Life, homes: Floats) -> bool:
+        """Whether one of these homes of others is where this one stood."""
+        here = np.array([life.home], np.float64)
+        return bool((_overlap(here, homes) >= HOME_IOU).any())
 
     def _begin(
         self, rows: Rows, like: npt.NDArray[np.object_], detections: Detections, pts_s: float
     ) -> None:
         room = max(0, self._max_tracks - len(self._lives))
         self.shed += max(0, len(rows) - room)
-        best_first = rows[np.argsort(-detections.scores[rows], kind="stable")]
-        for row in best_first[:room]:
+        for row in rows[:room]:
             label, score = detections.labels[row], float(detections.scores[row])
             self._lives.append(
                 _Life(
@@ -243,7 +324,7 @@ class Tracker:
                     {label: score},
                 )
             )  # fmt: skip
-        self._motion.add(detections.boxes[best_first[:room]].astype(np.float64))
+        self._motion.add(detections.boxes[rows[:room]].astype(np.float64))
 
     def _confirmed(self, pts_s: float) -> list[Track]:
         tracks = []
@@ -257,86 +338,10 @@ class Tracker:
                 tracks.append(
                     Track(
                         life.id, life.label, life.score, box, seen, life.first_pts_s,
-                        life.last_pts_s,
+                        life.last_pts_s, self._rests(life, pts_s),
                     )
                 )  # fmt: skip
         return tracks
-
-
-@dataclass(slots=True)
-class _Motion:
-    """A Kalman filter of constant velocity for centre and size of every track at once."""
-
-    place: Floats = field(default_factory=lambda: np.empty((0, 4)))
-    """N × 4: centre x, centre y, width, height."""
-    speed: Floats = field(default_factory=lambda: np.empty((0, 4)))
-    place_var: Floats = field(default_factory=lambda: np.empty((0, 4)))
-    cross_var: Floats = field(default_factory=lambda: np.empty((0, 4)))
-    speed_var: Floats = field(default_factory=lambda: np.empty((0, 4)))
-
-    @property
-    def boxes(self) -> Floats:
-        """N × 4: x1, y1, x2, y2 as expected now."""
-        half = self.place[:, 2:] / 2
-        return np.concatenate((self.place[:, :2] - half, self.place[:, :2] + half), axis=1)
-
-    def predict(self, dt_s: float) -> None:
-        """Move everything on by `dt_s` seconds."""
-        push = (ACCELERATION * self._scale()) ** 2
-        self.place = self.place + self.speed * dt_s
-        self.place[:, 2:] = self.place[:, 2:].clip(1e-3, 1)
-        self.place_var = (
-            self.place_var
-            + 2 * dt_s * self.cross_var
-            + dt_s**2 * self.speed_var
-            + push * dt_s**4 / 4
-        )
-        self.cross_var = self.cross_var + dt_s * self.speed_var + push * dt_s**3 / 2
-        self.speed_var = self.speed_var + push * dt_s**2
-
-    def correct(self, tracks: Rows, boxes: Floats) -> None:
-        """Take in where these tracks were seen."""
-        if not len(tracks):
-            return
-        noise = (BOX_NOISE * self._scale()[tracks]) ** 2
-        total = self.place_var[tracks] + noise
-        gain, speed_gain = self.place_var[tracks] / total, self.cross_var[tracks] / total
-        off = _places(boxes) - self.place[tracks]
-        self.place[tracks] += gain * off
-        self.speed[tracks] += speed_gain * off
-        self.speed_var[tracks] -= speed_gain * self.cross_var[tracks]
-        self.cross_var[tracks] *= 1 - gain
-        self.place_var[tracks] *= 1 - gain
-
-    def halt(self, track: int) -> None:
-        """Expect a track to stay where it is."""
-        self.speed[track] = 0
-
-    def keep(self, tracks: Rows) -> None:
-        """Forget all others."""
-        self.place, self.speed = self.place[tracks], self.speed[tracks]
-        self.place_var, self.cross_var = self.place_var[tracks], self.cross_var[tracks]
-        self.speed_var = self.speed_var[tracks]
-
-    def add(self, boxes: Floats) -> None:
-        """New tracks at these boxes; how they move is not known yet."""
-        places = _places(boxes)
-        scale = places[:, 2:].mean(axis=1, keepdims=True)
-        ones = np.ones((len(boxes), 4))
-        self.place = np.concatenate((self.place, places))
-        self.speed = np.concatenate((self.speed, 0 * ones))
-        self.place_var = np.concatenate((self.place_var, (BOX_NOISE * scale) ** 2 * ones))
-        self.cross_var = np.concatenate((self.cross_var, 0 * ones))
-        self.speed_var = np.concatenate((self.speed_var, (FIRST_SPEED * scale) ** 2 * ones))
-
-    def _scale(self) -> Floats:
-        """N × 1: how large each object is."""
-        scale: Floats = self.place[:, 2:].mean(axis=1, keepdims=True)
-        return scale
-
-
-def _places(boxes: Floats) -> Floats:
-    return np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), axis=1)
 
 
 def _without(rows: Rows, taken: list[int]) -> Rows:
@@ -345,43 +350,89 @@ def _without(rows: Rows, taken: list[int]) -> Rows:
     return np.array([row for row in rows.tolist() if row not in gone], np.intp)
 
 
-def _overlap(first: Floats, second: Floats, margin: float) -> Floats:
-    """Intersection over union of each with each, N × M, after enlarging all by `margin`."""
-    a, b = _enlarged(first, margin)[:, None, :], _enlarged(second, margin)[None, :, :]
-    shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0)
-    area = shared[..., 0] * shared[..., 1]
-    areas = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
-    overlap: Floats = area / np.maximum(areas[0] + areas[1] - area, 1e-12)
+def _overlap(first: Floats, second: Floats, margin: Floats | float = 0.0) -> Floats:
+    """Intersection over union of each with each, N × M, after enlarging both by `margin` (N)."""
+    by = np.broadcast_to(margin, len(first))[:, None, None]
+    a, b = _enlarged(first[:, None, :], by), _enlarged(second[None, :, :], by)
+    areas = _areas(a) + _areas(b)
+    shared = _shared(a, b)
+    overlap: Floats = shared / np.maximum(areas - shared, 1e-12)
     return overlap
 
 
-def _enlarged(boxes: Floats, margin: float) -> Floats:
-    by = (boxes[:, 2:] - boxes[:, :2]) * margin
-    return np.concatenate((boxes[:, :2] - by, boxes[:, 2:] + by), axis=1)
+def _whole(
+    new: Rows,
+    seen: list[int],
+    boxes: Floats,
+    like: npt.NDArray[np.object_],
+    detections: Detections,
+) -> Rows:
+    """Those of the `new` rows, best first, that are not a second box of what is seen or sure."""
+    whole: list[int] = []
+    for row in new[np.argsort(-detections.scores[new], kind="stable")].tolist():
+        others = [each for each in (*seen, *whole) if like[each] == like[row]]
+        sure = detections.scores[row] >= SURE_SCORE
+        if sure or not _is_part(boxes[[row]], boxes[others]).any():
+            whole.append(row)
+    return np.array(whole, np.intp)
 
 
-def _greedy(overlap: Floats, least: float) -> Iterable[tuple[int, int]]:
-    """Pairs (row, column), most overlap first, each row and column once."""
-    rows, columns = np.nonzero(overlap >= least)
-    order = np.argsort(-overlap[rows, columns], kind="stable")
-    used_rows: set[int] = set()
-    used_columns: set[int] = set()
-    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if row not in used_rows and column not in used_columns:
-            used_rows.add(row)
-            used_columns.add(column)
-            yield row, column
+def _is_part(box: Floats, others: Floats) -> npt.NDArray[np.bool_]:
+    """1 × M: whether one of both boxes lies within the other and is not much smaller."""
+    least = np.minimum(_areas(box)[:, None], _areas(others)[None])
+    inside = _shared(box[:, None], others[None]) / np.maximum(least, 1e-12) >= PART_WITHIN
+    return inside & (_overlap(box, others) >= PART_OF_SEEN_IOU)
+
+
+def _enlarged(boxes: Floats, by: Floats) -> Floats:
+    more = (boxes[..., 2:] - boxes[..., :2]) * by
+    return np.concatenate((boxes[..., :2] - more, boxes[..., 2:] + more), axis=-1)
+
+
+def _areas(boxes: Floats) -> Floats:
+    areas: Floats = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return areas
+
+
+def _shared(a: Floats, b: Floats) -> Floats:
+    """The area that boxes have in common."""
+    sides = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0)
+    shared: Floats = sides[..., 0] * sides[..., 1]
+    return shared
 
 
 def _without_doubles(boxes: Floats, like: npt.NDArray[np.object_], detections: Detections) -> Rows:
     """The rows of `detections` but those that are a like object's second name."""
     order = np.argsort(-detections.scores, kind="stable")
-    same = (_overlap(boxes, boxes, 0.0) > SAME_BOX_IOU) & (like[:, None] == like[None, :])
+    label = np.array(detections.labels, dtype=object)
+    same = (
+        (_overlap(boxes, boxes) > SAME_BOX_IOU)
+        & (like[:, None] == like)
+        & (label[:, None] != label)
+    )
     keep: list[int] = []
     for row in order.tolist():
         if not same[row, keep].any():
             keep.append(row)
     return np.array(sorted(keep), np.intp)
+
+
+def _settle(life: _Life, pts_s: float) -> None:
+    """Note whether an object stands still where it is now seen, and where it is at home."""
+    if life.still is None or _apart(life.still, life.box) >= STILL_WITHIN:
+        life.still, life.still_s = life.box, pts_s
+    if life.home is not None and _within(life.box, life.home) < LEFT_WITHIN:
+        life.home = None
+    if life.home is None and pts_s - life.still_s >= STILL_S:
+        life.home = life.still
+
+
+def _within(box: Box, home: Box) -> float:
+    """Which part of a box lies within a home."""
+    width = min(box[2], home[2]) - max(box[0], home[0])
+    height = min(box[3], home[3]) - max(box[1], home[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return max(0.0, width) * max(0.0, height) / max(area, 1e-12)
 
 
 def _apart(first: Box, second: Box) -> float:

@@ -1,11 +1,13 @@
 """Tracks: one number for one object, whatever the rate of looks."""
 
 import json
+import pickle
 from collections import defaultdict
 
 import numpy as np
 import pytest
 
+from benchmarks.tracks import palace_measured
 from edge.vision.detect import Detections
 from edge.vision.geometry import Box
 from edge.vision.track import Track, Tracker
@@ -138,12 +140,149 @@ def test_tracks_are_bounded_and_what_is_shed_is_counted() -> None:
     assert made.shed == 40
 
 
+CAR = at(0.5, 0.6, width=0.16, height=0.12)
+
+
+def parked(until_s: float, fps: float = 5.0) -> list[tuple[float, list[Seen]]]:
+    """Looks at a car that stands."""
+    return [(n / fps, [("car", 0.8, CAR)]) for n in range(round(until_s * fps))]
+
+
+def test_a_parked_car_that_a_lorry_hides_for_a_minute_keeps_its_number() -> None:
+    """It is waited for where it stood; whoever stands before it does not become it."""
+    looks = parked(6.0)
+    for n in range(300):
+        # It comes from the left within two seconds, stands before the car, and goes on.
+        x = 0.0 + 0.25 * n / 5 if n < 10 else 0.5 if n < 290 else 0.5 + 0.2 * (n - 290) / 5
+        lorry: Seen = ("truck", 0.9, at(x, 0.75, width=0.4, height=0.5))
+        looks.append((6.0 + n / 5, [lorry]))
+    looks += [(66.0 + n / 5, [("car", 0.7, CAR)]) for n in range(5)]
+    tracks = follow(looks)
+    hidden = {track.id: track for track in tracks[200]}
+    assert not hidden[1].seen
+    assert hidden[1].resting
+    assert [track.id for track in tracks[-1] if track.seen] == [1]
+    assert {track.id for found in tracks for track in found} == {1, 2}
+
+
+def test_a_parked_car_that_is_lost_for_half_a_minute_keeps_its_number() -> None:
+    """A detector that finds nothing for 30 s does not make another car of it; 100 s do."""
+    dark: list[tuple[float, list[Seen]]] = [(6.0 + n / 5, []) for n in range(150)]
+    again = [(36.0 + n / 5, [("truck", 0.7, CAR)]) for n in range(3)]
+    assert [track.id for track in follow([*parked(6.0), *dark, *again])[-1]] == [1]
+    late = [(106.0, [("car", 0.7, CAR)])]
+    dark = [(6.0 + n / 5, []) for n in range(500)]
+    assert [track.id for track in follow([*parked(6.0), *dark, *late])[-1]] == [2]
+
+
+def test_what_shows_itself_again_by_half_is_what_was_hidden() -> None:
+    """A car that comes out from behind a lorry bit by bit is the one that stood there."""
+    x1, y1, x2, y2 = CAR
+    looks = parked(6.0)
+    looks += [(6.0 + n / 5, []) for n in range(100)]
+    for n in range(5):
+        share = 0.3 + 0.175 * n
+        looks.append((26.0 + n / 5, [("car", 0.7, (x2 - share * (x2 - x1), y1, x2, y2))]))
+    assert {track.id for found in follow(looks) for track in found} == {1}
+
+
+def test_the_next_car_at_the_same_place_is_another_one() -> None:
+    """A car that was seen to leave is not waited for; who parks there next has its own number."""
+    x, y = 0.5, 0.6
+    looks = parked(6.0)
+    for n in range(16):
+        looks.append((6.0 + n / 5, [("car", 0.8, at(x + 0.03 * n, y, 0.16, 0.12))]))
+    looks += [(9.2 + n / 5, []) for n in range(40)]
+    for n in range(16):
+        looks.append((17.2 + n / 5, [("car", 0.8, at(0.05 + 0.03 * n, y, 0.16, 0.12))]))
+    looks += [(20.4 + n / 5, [("car", 0.8, CAR)]) for n in range(10)]
+    assert [track.id for track in follow(looks)[-1]] == [2]
+
+
+def test_who_stood_where_another_one_stands_now_is_given_up() -> None:
+    """One home has one object: a car that came while the first was hidden takes its place."""
+    looks = parked(6.0)
+    for n in range(16):
+        looks.append((6.0 + n / 5, [("car", 0.8, at(0.05 + 0.03 * n, 0.6, 0.16, 0.12))]))
+    looks += [(9.2 + n / 5, [("car", 0.8, CAR)]) for n in range(40)]
+    tracks = follow(looks)
+    assert [track.id for track in tracks[-1]] == [2]
+
+
+def test_key_frames_every_two_seconds_keep_numbers() -> None:
+    """What stands or moves little between looks that are 2 s apart goes on as who it was."""
+    looks: list[tuple[float, list[Seen]]] = [
+        (2.0 * n, [("car", 0.8, CAR), ("person", 0.8, at(0.1 + 0.05 * n, 0.9, 0.08, 0.25))])
+        for n in range(12)
+    ]
+    tracks = follow(looks)
+    assert {track.id for found in tracks for track in found} == {1, 2}
+
+
+@pytest.mark.parametrize("gap_s", [0.4, 2.0, 30.0])
+def test_no_number_goes_to_an_object_far_away(gap_s: float) -> None:
+    """Who appears elsewhere is somebody else, however long ago the other one was seen."""
+    for name in ("person", "car"):
+        looks = [(n / 5, [(name, 0.8, at(0.2))]) for n in range(25)]
+        looks += [(4.8 + gap_s, [(name, 0.9, at(0.6))])]
+        ids = {track.id for track in follow(looks)[-1] if track.seen}
+        assert ids == {2}
+
+
+def test_a_box_within_a_box_makes_no_second_person() -> None:
+    """An unsure second box of the same object, smaller and within it, begins no track."""
+    whole, upper = (0.40, 0.30, 0.50, 0.70), (0.41, 0.30, 0.49, 0.52)
+    looks: list[tuple[float, list[Seen]]] = [
+        (n / 5, [("person", 0.8, whole), ("person", 0.5, upper)]) for n in range(5)
+    ]
+    assert {track.id for found in follow(looks) for track in found} == {1}
+
+
 def test_a_long_life_leaves_nothing_behind() -> None:
     """Hundreds of objects that come and go are forgotten."""
     made = tracker()
     for n in range(400):
         made.update(detections(("person", 0.9, at(0.1 + 0.8 * (n % 2)))), n * 5.0)
     assert made.update(detections(), 3000.0) == []
+
+
+@pytest.mark.parametrize(
+    "looks", [1_500, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+)
+def test_months_of_looks_grow_nothing(looks: int) -> None:
+    """I8: with objects that come, stand, flicker and go, a tracker stays as large as it was."""
+    rng = np.random.default_rng(8)
+    made = tracker(max_tracks=40)
+    sizes = []
+    for n in range(looks):
+        rows: list[Seen] = [
+            (str(rng.choice(["car", "truck", "person"])), float(rng.uniform(0.1, 0.9)),
+             at(0.05 + 0.06 * spot, 0.3 + 0.3 * (spot % 3), 0.05, 0.1))
+            for spot in range(16)
+            if (n // (50 + 7 * spot)) % 2 and rng.random() < 0.8
+        ]  # fmt: skip
+        rows += [("person", 0.9, at(float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.3, 1.0))))]
+        assert len(made.update(detections(*rows), n / 5)) <= 40
+        if n % (looks // 20) == 0:
+            sizes.append(len(pickle.dumps(made)))
+    assert max(sizes[10:]) <= 1.2 * max(sizes[2:10])
+
+
+def test_the_same_detections_give_the_same_tracks() -> None:
+    """Nothing depends on chance, nor on the order in which equal objects are kept."""
+    rng = np.random.default_rng(9)
+    looks = [
+        (n / 5, [("person", float(rng.uniform(0.2, 0.9)), at(float(x), 0.5 + 0.1 * (k % 4)))
+                 for k, x in enumerate(rng.uniform(0.1, 0.9, 12))])
+        for n in range(60)
+    ]  # fmt: skip
+    assert follow(looks) == follow(looks)
+
+
+def test_tracks_of_a_crowd_are_those_of_bytetrack() -> None:
+    """At 30 looks a second ours are its authors' own to nine tenths, scored as identities are."""
+    figures = palace_measured(asset("eval/bytetrack_cpp_palace").parents[1], (1,))
+    assert figures["palace_idf1"] >= 0.90
 
 
 @pytest.mark.parametrize(("every", "agreed"), [(1, 0.97), (2, 0.97), (6, 0.94)])
