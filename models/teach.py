@@ -29,14 +29,14 @@ from models import evaluate, samples
 from models.evaluate import Floats, Found, Model, Picture
 from models.solids import LABELS
 
-# Held out are the recordings of evaluate.HELD_OUT: no frame of theirs may stand here.
+# Held out are the recordings of evaluate.HELD_OUT: no frame of theirs may stand here. Nor does
+# car-detection.mp4, seen from straight above: the teachers are blind there and would teach so.
 RECORDINGS = (
     "traffic_camera.mp4",
     "Traffic2.mp4",
     "Retail02_short.mp4",
     "person-bicycle-car-detection.mp4",
     "walking.mp4",
-    "car-detection.mp4",
     "worker-zone-detection.gif",
     "test2-cam-person1.mkv",
     "video02.avi",
