@@ -39,7 +39,8 @@ COCO_NUMBERED: tuple[str, ...] = tuple(
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # JSON, in which a manifest travels, has neither infinity nor NaN.
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 Pixels = Annotated[int, Field(ge=16, le=8192)]

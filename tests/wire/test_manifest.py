@@ -22,12 +22,16 @@ def test_little_is_needed() -> None:
         (b'name = "Nano"', ["name: use 1 to 63", "file: is missing"]),
         ((LEAST + "size_bytes = true").encode(), ["size_bytes: Input should be a valid integer"]),
         ((LEAST + '[input]\npad = 300').encode(), ["input.pad: "]),
+        (
+            (LEAST + "[input]\nscale = inf\nmean = [nan, 0, 0]").encode(),
+            ["input.scale: ", "input.mean[0]: "],
+        ),
         (b"name = ", ["no valid TOML: "]),
         (b"\xff", ["it is no UTF-8 text"]),
         (b"a = " + b"[" * 5000, ["it is nested too deeply"]),
         (b"#" * (MAX_MANIFEST_BYTES + 1), ["it is above the cap of 262144 bytes"]),
     ],
-    ids=["fields", "bool", "input", "syntax", "bytes", "nested", "large"],
+    ids=["fields", "bool", "input", "endless", "syntax", "bytes", "nested", "large"],
 )  # fmt: skip
 def test_every_problem_is_told_with_its_key(content: bytes, problems: list[str]) -> None:
     """Whoever wrote the manifest is led to each key that is wrong."""
