@@ -176,7 +176,9 @@ class Tracker:
         strong = rows[detections.scores[rows] >= least[rows] - STRONG_BELOW]
         weak = _without(rows, strong.tolist())
 
+        kinds = np.array([life.like for life in self._lives], dtype=object)
         fast = np.array([life.like in FAST for life in self._lives], bool)
+        expected = self._motion.boxes
         near = (self._motion.doubt - LEAST_DOUBT).clip(0, MOST_DOUBT)
         far = np.full(len(self._lives), MOST_DOUBT)
         pairs: list[tuple[int, int]] = []
@@ -188,6 +190,8 @@ class Tracker:
             (~known & fresh, weak, near, WEAK_IOU),
             (fast & ~resting, strong, far, STRONG_IOU),
         ):
+            if not len(candidates) or not lives.any():
+                continue
             free = _without(np.flatnonzero(lives), [track for track, _ in pairs])
             left = _without(candidates, [row for _, row in pairs])
             if not len(free) or not len(left):
@@ -195,8 +199,8 @@ class Tracker:
             if margin is None:
                 gains = self._at_home(free, boxes[left])
             else:
-                gains = _overlap(self._motion.boxes[free], boxes[left], margin[free])
-            own = np.array([self._lives[track].like for track in free], dtype=object)
+                gains = _overlap(expected[free], boxes[left], margin[free, None, None])
+            own = kinds[free]
             gains[own[:, None] != like[left][None, :]] = 0
             pairs += [(int(free[a]), int(left[b])) for a, b in assign(gains, enough)]
 
@@ -350,13 +354,13 @@ def _without(rows: Rows, taken: list[int]) -> Rows:
     return np.array([row for row in rows.tolist() if row not in gone], np.intp)
 
 
-def _overlap(first: Floats, second: Floats, margin: Floats | float = 0.0) -> Floats:
-    """Intersection over union of each with each, N × M, after enlarging both by `margin` (N)."""
-    by = np.broadcast_to(margin, len(first))[:, None, None]
-    a, b = _enlarged(first[:, None, :], by), _enlarged(second[None, :, :], by)
-    areas = _areas(a) + _areas(b)
+def _overlap(first: Floats, second: Floats, margin: Floats | None = None) -> Floats:
+    """Intersection over union of each with each, N × M; both enlarged by `margin` (N × 1 × 1)."""
+    a, b = first[:, None, :], second[None, :, :]
+    if margin is not None and margin.any():
+        a, b = _enlarged(a, margin), _enlarged(b, margin)
     shared = _shared(a, b)
-    overlap: Floats = shared / np.maximum(areas - shared, 1e-12)
+    overlap: Floats = shared / np.maximum(_areas(a) + _areas(b) - shared, 1e-12)
     return overlap
 
 
@@ -403,6 +407,8 @@ def _shared(a: Floats, b: Floats) -> Floats:
 
 def _without_doubles(boxes: Floats, like: npt.NDArray[np.object_], detections: Detections) -> Rows:
     """The rows of `detections` but those that are a like object's second name."""
+    if len(set(detections.labels)) == len({LIKE.get(name, name) for name in detections.labels}):
+        return np.arange(len(detections))
     order = np.argsort(-detections.scores, kind="stable")
     label = np.array(detections.labels, dtype=object)
     same = (
