@@ -435,7 +435,10 @@ class Shard:
     def _shown(self, asked: Show, frame: Frame) -> None:
         """On the analyst's thread, between two looks: scalers are not made for two threads."""
         reader = self._readers.get(asked.key)
-        tasks = [] if reader is None else [status.work.task for status in reader.tasks.values()]
+        if reader is None:  # and with it went those who say what must not be seen
+            self._outgoing.send(Shown(asked.number, error="the stream has just been stopped"))
+            return
+        tasks = [status.work.task for status in reader.tasks.values()]
         try:
             made = jpeg(frame, asked.width, asked.max_bytes, partial(hide, hidden=hidden_by(tasks)))
         except Exception as error:  # whatever it is, the analyst goes on

@@ -499,6 +499,22 @@ def test_a_shard_shows_the_next_picture(clip: Path) -> None:
     assert not reader._waiting
 
 
+def test_a_stream_that_stops_before_its_picture_is_made_shows_none(clip: Path) -> None:
+    """What its tasks hide is known no more; a picture that shows it must not leave."""
+    stream = specs.Stream(url=clip.as_uri(), pace="fast")
+    desk: Desk[Look] = Desk()
+    reader = Reader(watched(stream), desk, SteppedClock(), lambda reader: None)
+    with shard_with(reader) as (shard, agent):
+        shard._show(Show(7, reader.key, 80, MAX_PICTURE_BYTES))
+        reader.run()
+        shard._readers.clear()
+        job = desk.take()
+        assert not isinstance(job, Look)
+        job()
+        shown = agent.recv()
+    assert (shown.jpeg, shown.error) == (b"", "the stream has just been stopped")
+
+
 def test_a_shard_without_the_stream_says_so() -> None:
     """A stream that was stopped meanwhile is an error, not a silence."""
     with shard_with() as (shard, agent):
