@@ -105,7 +105,7 @@ class Models:
         self._wake = asyncio.Event()
         self._ones: dict[str, _One] = {}
         self._named: Mapping[str, frozenset[str]] = {}
-        self._good = {name: one for name, one in files.good().items() if files.has(one.model)}
+        self._good = {name: one for name, one in files.good().items() if self._is_here(one.model)}
         self._before: dict[str, Good] = {}
         """What each good one took the place of, should a shard not be able to load it."""
 
@@ -168,6 +168,14 @@ class Models:
             one.refused = reason
         self._remember()
         self._tell()
+
+    def _is_here(self, model: Published) -> bool:
+        """Whether its file is whole. One that cannot be read keeps no worker from its cameras."""
+        try:
+            return self._files.has(model)
+        except OSError as error:
+            log.error("model %s: its file cannot be read: %s", model.name, error.strerror)
+            return False
 
     def _at_work(self, name: str) -> bool:
         one, good = self._ones[name], self._good.get(name)
@@ -283,7 +291,7 @@ class Models:
         if isinstance(error, OSError):
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk is full" if full else error.strerror or type(error).__name__
-            reason = f"its file cannot be written: {why}"
+            reason = f"its file cannot be read or written: {why}"
         wait_s = full_jitter(one.attempt, *self._backoff_s, self._random)
         one.attempt += 1
         one.not_before_s = self._clock.monotonic_s() + wait_s

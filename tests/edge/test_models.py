@@ -1,6 +1,7 @@
 """The center's models at a worker: fetched over a bad network, tried, put to work, or refused."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -382,6 +383,30 @@ def test_a_rotten_file_is_fetched_again(source: Source, files: ModelFiles, tmp_p
             assert files.path(MODEL).read_bytes() == FILE
 
     run(test)
+
+
+def test_a_file_that_cannot_be_read_keeps_no_worker_from_starting(
+    source: Source, files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector under a model is told and tried again; cameras do not wait for it (I7)."""
+
+    async def test() -> None:
+        async with at_work(files, source) as desk:
+            desk.want(MODEL)
+            await desk.comes_to("Running")
+        with monkeypatch.context() as disk:
+            disk.setattr("edge.store.models.is_file", _bad_sector)
+            async with at_work(ModelFiles(files.path(MODEL).parents[1], 10**8), source) as desk:
+                desk.want(MODEL)
+                await desk.comes_to("Degraded", "Input/output error")
+                disk.undo()
+                await desk.comes_to("Running")
+
+    run(test)
+
+
+def _bad_sector(path: Path, model: Published) -> bool:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_a_file_of_the_workers_own_is_taken(files: ModelFiles, tmp_path: Path) -> None:
