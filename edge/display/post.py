@@ -5,6 +5,7 @@ Here: what is posted where, and what the answer means. Not here: the other side 
 
 import sys
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 
 import httpx
@@ -58,8 +59,8 @@ def value_of(word: str) -> Value:
         number = float(word)
     except ValueError:
         return word
-    # Python also reads "nan", "inf" and "1_000", which others call text.
-    return number if set(word) <= set("0123456789+-.eE") else word
+    # Python also reads "nan", "1_000" and, as inf, "1e999", which others call text.
+    return number if isfinite(number) and set(word) <= set("0123456789+-.eE") else word
 
 
 def _moment(word: str) -> str:

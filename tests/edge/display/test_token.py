@@ -51,6 +51,7 @@ def test_a_file_that_holds_no_token_is_refused(tmp_path: Path, text: str) -> Non
         ("lifted", "lifted"),
         ("nan", "nan"),
         ("inf", "inf"),
+        ("1e999", "1e999"),
         ("1_000", "1_000"),
         ("True", "True"),
         ("", ""),
