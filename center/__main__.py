@@ -41,7 +41,7 @@ def serve(
         str | None, typer.Option(help="HOST:PORT of API and console; port 0 is a free one")
     ] = None,
     broker: Annotated[
-        list[str] | None, typer.Option(help="mqtt[s]://HOST[:PORT] of a broker; may be repeated")
+        list[str] | None, typer.Option(help="mqtt\\[s]://HOST[:PORT] of a broker; may be repeated")
     ] = None,
     embedded_broker: Annotated[
         str | None, typer.Option(help="HOST:PORT (loopback) of a broker in this process")

@@ -30,11 +30,11 @@ def push(
     manifest_file: Annotated[
         Path | None,
         typer.Option(
-            "--manifest", help="Its model.toml [the one beside it that names the file, if any]."
+            "--manifest", help="Its model.toml \\[the one beside it that names the file, if any]."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="As tasks name it [as its manifest or file].")
+        str | None, typer.Option("--name", help="As tasks name it \\[as its manifest or file].")
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,

@@ -90,12 +90,14 @@ def run(
         typer.Option(
             envvar=f"{_PREFIX}INFERENCE",
             help="What may run networks, best first; may be repeated: tensorrt, cuda, migraphx,"
-            " openvino, qnn, coreml, directml, xnnpack [cpu].",
+            " openvino, qnn, coreml, directml, xnnpack \\[cpu].",
         ),
     ] = None,
     cpus: Annotated[
         float | None,
-        typer.Option(envvar=f"{_PREFIX}CPUS", help="Cores to use at most [what its cgroup says]."),
+        typer.Option(
+            envvar=f"{_PREFIX}CPUS", help="Cores to use at most \\[what its cgroup says]."
+        ),
     ] = None,
     quota_mb: Annotated[
         int | None, typer.Option(envvar=f"{_PREFIX}QUOTA_MB", help="Most that events take [256].")
@@ -115,7 +117,7 @@ def run(
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option(envvar=f"{_PREFIX}LOG_LEVEL", help="debug, info, warning, error [info]."),
+        typer.Option(envvar=f"{_PREFIX}LOG_LEVEL", help="debug, info, warning, error \\[info]."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(envvar=f"{_PREFIX}CONFIG", help="TOML file with the same keys.")
@@ -159,7 +161,7 @@ def replay(
     files: Annotated[list[Path], typer.Argument(help="Recordings, one after the other.")],
     task: Annotated[Path, typer.Option(help="YAML file with a Task.")],
     model: Annotated[
-        str | None, typer.Option(help="Model by name, or a path to .onnx [the task's own].")
+        str | None, typer.Option(help="Model by name, or a path to .onnx \\[the task's own].")
     ] = None,
     models: Annotated[
         list[Path] | None,
@@ -294,7 +296,7 @@ def check_model(
     ] = 1,
     inference: Annotated[
         list[str] | None,
-        typer.Option(envvar=f"{_PREFIX}INFERENCE", help="What may run it, best first [cpu]."),
+        typer.Option(envvar=f"{_PREFIX}INFERENCE", help="What may run it, best first \\[cpu]."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:

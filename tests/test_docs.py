@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
+from rich.text import Text
 
+import center.__main__
+import cli.__main__
+import edge.__main__
 from center.config import ServeConfig
 from edge.config import Config
 from wire import specs, text
@@ -58,6 +63,17 @@ def test_the_map_names_files_that_exist() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for path in re.findall(r"`((?:center|cli|edge|models|tests|wire)/[\w/.]*)`", text):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("app", [cli.__main__.app, center.__main__.app, edge.__main__.app])
+def test_help_loses_no_words(app: typer.Typer) -> None:
+    """What stands in brackets is no markup: it is shown."""
+    commands = [typer.main.get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        for parameter in command.params:
+            said = getattr(parameter, "help", None) or ""
+            assert Text.from_markup(said).plain.count("[") == said.count("["), said
 
 
 def test_make_targets_of_the_readme_exist() -> None:
