@@ -78,6 +78,19 @@ def try_out(
     `picture` (BGR) stands for the one that its manifest names; then nothing must be found in it.
     More looks at the empty pictures tell the time better.
     """
+    try:
+        return _tried(detector, clock, picture, looks)
+    except ModelError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        said = str(error).partition("\n")[0][:300]
+        raise ModelError(
+            f"model {detector.manifest.name}: it fails on a picture, "
+            f"{type(error).__name__}: {said}; take another one"
+        ) from error
+
+
+def _tried(detector: Detector, clock: Clock, picture: Image | None, looks: int) -> Trial:
     width, height = detector.input_size
     ms = []
     for name, empty in (("grey", _grey(width, height)), ("noise", _noise(width, height))):

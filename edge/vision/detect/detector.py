@@ -64,6 +64,12 @@ class Detector:
             self._labels = _named(self._reading, known, seen)
         except ModelError as error:
             raise ModelError(f"model {manifest.name}: {error}") from None
+        except Exception as error:  # whatever it is, one network must not end all the others
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise ModelError(
+                f"model {manifest.name}: what it gives cannot be read ({said}); "
+                "say layout and [output] in its model.toml, or take another one"
+            ) from error
         usual = PLAIN if self._picture.dtype == np.uint8 else self._reading.pixels
         self.pixels = usual.told(manifest.input)
         declared = self._picture.shape[0] if self._picture.shape else 1

@@ -72,6 +72,26 @@ def test_a_network_that_finds_nothing_is_refused(tmp_path: Path) -> None:
     assert '[check] picture and find what it must see, or picture = "none"' in came.reason
 
 
+def test_a_network_that_fails_on_a_picture_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the runtime raises is the model's problem, with its name: the process goes on."""
+    detector = small(tmp_path, {"output0": np.zeros((1, 7, heads.CELLS), np.float32)})
+
+    def fails(images: object, shapes: object) -> None:
+        raise RuntimeError("Non-zero status code returned\nand more")
+
+    monkeypatch.setattr(detector, "detect", fails)
+    with pytest.raises(ModelError, match="model small: it fails on a picture, RuntimeError: Non-z"):
+        tried(detector)
+
+
+def test_outputs_that_nobody_expects_are_a_reason(tmp_path: Path) -> None:
+    """A number without axes, for one, is refused in words."""
+    with pytest.raises(ModelError, match="model small: "):
+        small(tmp_path, {"output0": np.array(1.0, np.float32)})
+
+
 def test_a_network_that_sees_things_everywhere_is_refused(tmp_path: Path) -> None:
     """Hundreds of sure boxes in a grey picture are rubbish."""
     rows = np.zeros((1, 300, 6), np.float32)
