@@ -56,7 +56,7 @@ export default {
     },
     phase(event) {
       const phase = PHASES[event.phase] || event.phase || "";
-      return [event.reason ? `${phase}, ${event.reason}` : phase, event.backfill && "late"]
+      return [[phase, event.reason].filter(Boolean).join(", "), event.backfill && "late"]
         .filter(Boolean)
         .join(" · ");
     },

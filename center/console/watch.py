@@ -36,7 +36,7 @@ View = Mapping[str, Any]
 # fmt: off
 _SHOWN = (
     "id", "incident", "severity", "t_ms", "station", "camera", "task", "rule", "kind", "phase",
-    "reason", "label", "zone", "line", "direction", "count", "message", "backfill",
+    "reason", "label", "plate", "zone", "line", "direction", "count", "message", "backfill",
 )
 # fmt: on
 
