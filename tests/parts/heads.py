@@ -262,6 +262,38 @@ def mmdeploy() -> Arrays:
     }
 
 
+def yunet() -> Arrays:
+    """For each stride a class, an objectness, a box, five landmarks; cell (2, 1) of stride 16."""
+    made: dict[str, npt.NDArray[np.float32]] = {}
+    for kind, columns in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+        for stride in (8, 16, 32):
+            rows = (SIDE // stride) ** 2
+            made[f"{kind}_{stride}"] = np.full((1, rows, columns), 0.01, np.float32)
+    made["cls_16"][0, 4 + 2] = made["obj_16"][0, 4 + 2] = SCORE
+    made["bbox_16"][0, 4 + 2] = [0, 0.5, np.log(2), np.log(2)]
+    return made
+
+
+def scrfd(anchors: int = 2) -> Arrays:
+    """Without an axis of pictures, and two rows for each cell; distances from the cell's corner."""
+    made: dict[str, npt.NDArray[np.float32]] = {}
+    for at, columns in enumerate((1, 4, 10)):
+        for number, stride in enumerate((8, 16, 32)):
+            rows = anchors * (SIDE // stride) ** 2
+            made[str(440 + 3 * at + number)] = np.full((rows, columns), 0.01, np.float32)
+    row = anchors * (4 + 2) + anchors - 1
+    made["441"][row] = SCORE
+    made["444"][row] = [1, 0.5, 1, 1.5]
+    return made
+
+
+FACES: Mapping[str, tuple[str, Callable[[], Arrays]]] = {
+    "yunet": ("yunet", yunet),
+    "scrfd": ("scrfd", scrfd),
+    "scrfd-one-anchor": ("scrfd", lambda: scrfd(1)),
+}
+"""Heads with one class, a face."""
+
 HEADS: Mapping[str, tuple[str, Callable[[], Arrays]]] = {
     "yolox": ("yolox", yolox),
     "yolov5": ("yolov5", yolov5),

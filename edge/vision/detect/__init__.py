@@ -1,8 +1,8 @@
 """Detections out of pictures: one ONNX network, whatever its output looks like.
 
 The door of this package: what others use of it. Inside: `detector` (a network at work) over
-`layouts` (which layout is it) over `grids`, `distributions`, `queries`, `rows` (how each is read),
-`graph` (ONNX Runtime), `pixels` (what it is shown) and `suppression`.
+`layouts` (which layout is it) over `grids`, `distributions`, `faces`, `queries`, `rows` (how each
+is read), `graph` (ONNX Runtime), `pixels` (what it is shown) and `suppression`.
 """
 
 from edge.vision.detect.detections import (

@@ -9,6 +9,7 @@ import ast
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ MAX_BATCH = 8
 """Pictures in one call of a network that takes any number."""
 SIZES = (640, 416, 320, 512, 608, 800, 1024, 1280)
 """Tried where a graph leaves its size open and nobody says it."""
+BACKGROUND = ("background", "bg", "none", "n/a")
+MIN_SIDE = 16
 NO_LABEL = "-"
 """A class that is never reported."""
 
@@ -59,6 +62,8 @@ class Detector:
             self._graph = Graph(manifest.path, threads=threads, inference=inference)
             self._picture, self._sizes = _inputs(self._graph, manifest.input)
             known = manifest.labels or self._graph.labels()
+            # One without the axis of pictures was given it.
+            self._alone = self._picture not in self._graph.inputs
             self._size, self._last, seen = self._first_look(known)
             self._reading = layouts.recognised(seen, manifest.layout)
             self._labels = _named(self._reading, known, seen)
@@ -218,8 +223,13 @@ class Detector:
         )
 
     def _feeds(self, blob: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        feeds = {self._picture.name: blob}
+        feeds = {self._picture.name: blob[0] if self._alone else blob}
         for tensor, kind in self._sizes:
+            if kind == "mask":
+                sides = zip(tensor.shape, (len(blob), *self._size[::-1]), strict=True)
+                of = [declared or side for declared, side in sides]
+                feeds[tensor.name] = np.ones(of, tensor.dtype)
+                continue
             width, height = (1, 1) if kind == "scale" else self._size
             pair = (height, width) if kind == "height,width" else (width, height)
             shape = (2,) if len(tensor.shape) == 1 else (len(blob), 2)
@@ -237,8 +247,12 @@ _SIZE_INPUTS = {
     "img_shape": "height,width",
     "image_size": "height,width",
     "scale_factor": "scale",
+    "pixel_mask": "mask",
 }
-"""Second inputs by their names. They get the size of the input, so boxes come out in its pixels."""
+"""Second inputs by their names. They get the size of the input, so boxes come out in its pixels.
+
+A mask tells which pixels belong to the picture: all.
+"""
 
 
 def _inputs(graph: Graph, wants: Input) -> tuple[Tensor, list[tuple[Tensor, str]]]:
@@ -264,12 +278,17 @@ def _inputs(graph: Graph, wants: Input) -> tuple[Tensor, list[tuple[Tensor, str]
         kind = _SIZE_INPUTS.get(tensor.name)
         if kind is None and tensor.shape[-1:] == (2,):
             kind = "width,height"
-        if kind is not None and kind != "scale":
+        if kind in ("width,height", "height,width"):
             kind = wants.sizes or kind
+        if kind == "mask" and len(tensor.shape) != 3:
+            kind = None
         if kind is None or tensor.dtype is None:
             raise ModelError(f"nothing is known of its input {tensor.name!r} {_shown(tensor)}")
         sizes.append((tensor, kind))
-    return pictures[0], sizes
+    picture = pictures[0]
+    if len(picture.shape) == 3:
+        picture = replace(picture, shape=(1, *picture.shape))
+    return picture, sizes
 
 
 def _shown(tensor: Tensor) -> str:
@@ -279,11 +298,14 @@ def _shown(tensor: Tensor) -> str:
 
 
 def _is_picture(tensor: Tensor, wants: Input) -> bool:
-    if tensor.dtype not in (np.float32, np.float16, np.uint8) or len(tensor.shape) not in (0, 4):
+    if tensor.dtype not in (np.float32, np.float16, np.uint8) or len(tensor.shape) not in (0, 3, 4):
         return False
-    return not tensor.shape or any(
-        tensor.shape[axis] in (3, None) for axis in ((1,) if wants.axes == "NCHW" else (1, 3))
-    )
+    if len(tensor.shape) == 3:  # without the axis of pictures, as torchvision's
+        return tensor.shape[0 if wants.axes != "NHWC" else 2] == 3
+    if not tensor.shape or tensor.shape[1] in (3, None):
+        return True
+    last = tensor.shape[3]  # left open it may be colours, if what would be colours is a height
+    return wants.axes != "NCHW" and (last == 3 or (last is None and tensor.shape[1] >= MIN_SIDE))
 
 
 def _ways(picture: Tensor, told: Input, metadata: str) -> Iterator[tuple[Size, bool]]:
@@ -325,7 +347,21 @@ def _lengths(metadata: str) -> Iterator[Size]:
 def _named(reading: Reading, known: tuple[str, ...], seen: Seen) -> tuple[str, ...]:
     """The names of its classes: as told, or COCO's where there are as many. Raises ModelError."""
     if known:
+        if reading.first_open and known[0].lower().strip("_") not in BACKGROUND:
+            raise ModelError(
+                f"its outputs {layouts.outputs_of(seen)} are as torchvision's, where the first "
+                "label is 1 and 0 is the background; write into model.toml: [output] first_class "
+                "= 1, or 0 if its classes count from 0"
+            )
         return known
+    if reading.names:
+        return reading.names
+    if reading.unnamed:
+        raise ModelError(
+            f"its outputs {layouts.outputs_of(seen)} are of the layout {reading.layout}, which "
+            "does not tell how many classes it has, and nobody names them; write into model.toml: "
+            'labels = [...] (the first is class 0, often "background")'
+        )
     if reading.classes in (None, len(COCO_LABELS)):
         return COCO_NUMBERED if reading.numbered else COCO_LABELS
     if reading.classes == len(COCO_NUMBERED):

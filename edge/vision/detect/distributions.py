@@ -21,8 +21,8 @@ from edge.vision.detect.reading import (
     Strides,
     best_class,
     cells,
+    joined,
     logit,
-    nothing,
     probable,
     sigmoid,
     softmax,
@@ -58,12 +58,7 @@ class _Distributions:
     """Where in its cell a cell's centre is: 0.5, or 0 in NanoDet-Plus."""
 
     def __call__(self, outputs: Sequence[Array], index: int, floor: float) -> Raw:
-        found = [self._of(part, outputs, index, floor) for part in self.parts]
-        some = [raw for raw in found if len(raw.scores)]
-        if not some:
-            return nothing()
-        boxes, scores, classes = (np.concatenate(column) for column in zip(*some, strict=True))
-        return Raw(boxes, scores, classes)
+        return joined([self._of(part, outputs, index, floor) for part in self.parts])
 
     def _of(self, part: _Part, outputs: Sequence[Array], index: int, floor: float) -> Raw:
         scores = _table(outputs, part.scores_at, index, part.maps)[:, part.scores]

@@ -161,7 +161,8 @@ def yolov8(seen: Seen) -> Iterator[Reading]:
 def _are_queries(given: Given) -> bool:
     """Whether all rows are fractions and probabilities, and so few that they are no grid."""
     table = whole([given.value], 0, 0, 3)
-    return len(table) <= MAX_QUERIES and bool(table[:, :4].max() > 0) and probable(table)
+    few = 0 < len(table) <= MAX_QUERIES
+    return few and bool(table[:, :4].max() > 0) and probable(table)
 
 
 def _beside(seen: Seen, classes: int) -> int | None:

@@ -1,13 +1,13 @@
 """Which layout a graph has: recognised by what it gives for a grey picture, and by model.toml.
 
 Here: the list of layouts, the choice, and the refusals with their reasons. Not here: how each is
-read (grids, distributions, queries, rows).
+read (grids, distributions, faces, queries, rows).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from edge.vision.detect import distributions, grids, queries, rows
+from edge.vision.detect import distributions, faces, grids, queries, rows
 from edge.vision.detect.queries import COCO_HEADS
 from edge.vision.detect.reading import Reading, Seen
 from edge.vision.manifest import ModelError
@@ -21,6 +21,8 @@ LAYOUTS: Mapping[str, Callable[[Seen], Iterator[Reading]]] = {
     "yolov8": grids.yolov8,
     "nanodet": distributions.nanodet,
     "picodet": distributions.picodet,
+    "yunet": faces.yunet,
+    "scrfd": faces.scrfd,
     "detr": queries.detr,
     "ssd": queries.ssd,
     "scored-boxes": queries.scored_boxes,
@@ -29,6 +31,7 @@ LAYOUTS: Mapping[str, Callable[[Seen], Iterator[Reading]]] = {
 }
 """What model.toml's `layout` may say besides `auto`."""
 
+RAW_ANCHORS = "raw maps of an anchor-based YOLO; export it with its last (Detect) layer"
 OTHER_TASKS = {"classify": "classes of whole pictures", "obb": "turned boxes", "semantic": "areas"}
 """Ultralytics' words for networks that give no boxes that could be used."""
 
@@ -43,6 +46,8 @@ def recognised(seen: Seen, layout: str = AUTO) -> Reading:
             f"its metadata say task={seen.task}: it gives {OTHER_TASKS[seen.task]}, and only "
             "detectors with upright boxes are supported"
         )
+    if layout == AUTO and _has_anchor_maps(seen):
+        raise ModelError(f"its outputs {outputs_of(seen)} are {RAW_ANCHORS}")
     found = _preferred(list(_candidates(seen, layout)), seen)
     if not found:
         raise ModelError(_unfitting(seen, layout))
@@ -67,6 +72,13 @@ def _candidates(seen: Seen, layout: str) -> Iterator[Reading]:
         yield from recognise(seen)
 
 
+def _has_anchor_maps(seen: Seen) -> bool:
+    """Whether each output is a map with a box, objectness and the labels for three anchors."""
+    deep = 3 * (5 + (seen.labels or 80))
+    shapes = [each.shape for each in seen.outputs]
+    return len(shapes) in (2, 3) and all(len(s) == 4 and s[1] == deep for s in shapes)
+
+
 def _preferred(found: Sequence[Reading], seen: Seen) -> Sequence[Reading]:
     """Where no names are known, heads that have as many classes as COCO win."""
     if seen.labels is not None:
@@ -80,7 +92,9 @@ def _ambiguous(found: Sequence[Reading], seen: Seen) -> str:
     named = " or ".join(
         layout + (f" with {classes} labels" if classes else "") for layout, classes in several
     )
-    if len({layout for layout, _ in several}) > 1:
+    numbers = [classes for _, classes in several]
+    by_labels = seen.labels is None and None not in numbers and len(set(numbers)) == len(numbers)
+    if len({layout for layout, _ in several}) > 1 and not by_labels:
         advice = " or ".join(sorted({f'layout = "{layout}"' for layout, _ in several}))
     else:
         advice = "labels = [...] with one name for each class"
@@ -110,10 +124,11 @@ def _unfitting(seen: Seen, layout: str) -> str:
 
 def _looks_like(seen: Seen) -> str:
     shapes = [each.shape for each in seen.outputs]
+    apart = len({shape[2:] for shape in shapes}) == len(shapes) in (2, 3)
     if any(len(shape) == 5 for shape in shapes) or (
-        len(shapes) in (2, 3) and all(len(s) == 4 and s[1] % 3 == 0 for s in shapes)
+        apart and all(len(s) == 4 and s[1] % 3 == 0 for s in shapes)
     ):
-        return "raw maps of an anchor-based YOLO; export it with its last (Detect) layer"
+        return RAW_ANCHORS
     if any(shape[-1] == 4 for shape in shapes if shape) and len(shapes) >= 2:
         return (
             "its boxes seem to be offsets from anchors, or its scores do not fit the labels; "
@@ -121,8 +136,8 @@ def _looks_like(seen: Seen) -> str:
         )
     if len(shapes) == 1 and len(shapes[0]) == 2:
         return "one row of numbers, as a classifier of whole pictures gives; it finds no objects"
-    if len(shapes) == 1 and len(shapes[0]) == 4:
-        return "a map of the whole picture, as of segmentation or depth; it finds no objects"
+    if shapes and all(len(shape) == 4 for shape in shapes):
+        return "maps of the whole picture, as of segmentation or depth, and no boxes"
     return (
         f"supported are {', '.join(LAYOUTS)} (docs/guide/models.md); if it is one of them, say "
         "layout and labels in model.toml"

@@ -53,6 +53,8 @@ IMAGENET = Pixels("RGB", 1 / 255, _IMAGENET_MEAN, _IMAGENET_STD, "stretch")
 """DETR, PicoDet, and what begins with a classifier of torchvision or PaddlePaddle."""
 CAFFE = Pixels("BGR", 1.0, (103.53, 116.28, 123.675), (57.375, 57.12, 58.395), "stretch")
 """NanoDet and MMDetection: ImageNet's numbers for bytes."""
+SCRFD = Pixels("RGB", 1.0, (127.5,) * 3, (128.0,) * 3, "letterbox", 0)
+"""InsightFace's detectors."""
 CENTRED = Pixels("RGB", 1.0, (127.0,) * 3, (128.0,) * 3, "stretch")
 """Small SSDs, faces among them: about -1..1."""
 PLAIN = Pixels("RGB", resize="stretch")

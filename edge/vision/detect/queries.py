@@ -47,13 +47,13 @@ class _Queries:
     unit: str | None
 
     def __call__(self, outputs: Sequence[Array], index: int, floor: float) -> Raw:
-        values = _flat(whole(outputs, self.scores_at, index, 3))
+        values = _of(outputs, self.scores_at, index)
         if self.scores == "softmax":
             values = softmax(values)
         of_classes = values[:, self.classes]
         raw = self.scores == "sigmoid"
         chosen, best, classes = best_class(of_classes, logit(floor) if raw else floor)
-        boxes = _flat(whole(outputs, self.boxes_at, index, 3))
+        boxes = _of(outputs, self.boxes_at, index)
         unit = self.unit or _unit(boxes)
         found = in_pixels(corners(boxes[chosen], self.form), self.size, unit)
         return Raw(found, sigmoid(best) if raw else best, classes)
@@ -62,8 +62,9 @@ class _Queries:
 def detr(seen: Seen) -> Iterator[Reading]:
     """[pictures, queries, labels] and [pictures, queries, 4]: cx, cy, w, h as fractions.
 
-    A sigmoid where the scores are as many as the labels, a softmax where there is one more: the
-    last is no object.
+    A sigmoid where the scores are as many as the labels. Where there is one more, the last is no
+    object, and a softmax is meant if it wins for most queries of a picture without any; in RF-DETR
+    it does not.
     """
     for boxes, scores in _pairs(seen):
         values, places = _first(scores), _first(boxes)
@@ -71,6 +72,7 @@ def detr(seen: Seen) -> Iterator[Reading]:
         if not seen.told and (probable(values) or places.min() < -0.01 or places.max() > 1.5):
             continue
         for classes, used, softly in _heads(seen, values.shape[1], "last"):
+            softly = softly and _mostly_nothing(values)
             kind = seen.output.scores or ("softmax" if softly else "sigmoid")
             read = _Queries(
                 boxes.at,
@@ -136,6 +138,11 @@ def scored_boxes(seen: Seen) -> Iterator[Reading]:
         yield Reading("scored-boxes", values.shape[1], read, usual)
 
 
+def _mostly_nothing(values: Floats) -> bool:
+    """Whether the last column is the largest in most rows."""
+    return bool((values.argmax(axis=1) == values.shape[1] - 1).mean() > 0.5)
+
+
 def _heads(seen: Seen, columns: int, background: str) -> Iterator[tuple[int, slice, bool]]:
     """Ways to share columns out: labels, their columns, whether one more stands for no object."""
     told = seen.output.background
@@ -151,6 +158,9 @@ def _heads(seen: Seen, columns: int, background: str) -> Iterator[tuple[int, sli
 def _pairs(seen: Seen) -> Iterator[tuple[Given, Given]]:
     """Outputs of boxes and of scores with as many rows."""
     flat = [given for given in seen.outputs if _flat_shape(given) is not None]
+    shapes = filter(None, map(_flat_shape, flat))
+    if not seen.told and len({rows for rows, columns in shapes if columns == 4}) > 1:
+        return  # boxes of each stride apart: raw heads, as faces' are
     for boxes in flat:
         for scores in flat:
             rows, four = _flat_shape(boxes) or (0, 0)
@@ -173,14 +183,14 @@ def _flat_shape(given: Given) -> tuple[int, int] | None:
     return (shape[-2], shape[-1]) if value.ndim in (2, 3) else None
 
 
-def _flat(part: Array) -> Floats:
+def _of(outputs: Sequence[Array], at: int, index: int) -> Floats:
+    """One picture's table; an axis of one between rows and columns is left out."""
+    part = whole(outputs, at, index, max(3, outputs[at].ndim))
     return part[:, 0] if part.ndim == 3 else part
 
 
 def _first(given: Given) -> Floats:
-    if given.value.ndim == 4:
-        return _flat(whole([given.value], 0, 0, 4))
-    return whole([given.value], 0, 0, 3)
+    return _of([given.value], 0, 0)
 
 
 def _sums_to_one(values: Floats) -> bool:

@@ -83,6 +83,12 @@ class Reading:
     """Whether it gives several boxes for one object."""
     numbered: bool = False
     """Whether its classes are COCO's numbers, where `classes` is None and nobody names them."""
+    first_open: bool = False
+    """Whether its classes may count from 0, or from 1 as torchvision's do, and nobody says it."""
+    names: tuple[str, ...] = ()
+    """Of its classes, if nobody says others."""
+    unnamed: bool = False
+    """Whether its classes are COCO's so seldom that somebody must name them."""
 
 
 def whole(outputs: Sequence[Array], at: int, index: int, rank: int) -> Array:
@@ -185,6 +191,14 @@ def best_class(scores: Floats, floor: float) -> tuple[npt.NDArray[np.intp], Floa
     some = scores[chosen]
     classes = some.argmax(axis=1)
     return chosen, some[np.arange(len(some)), classes], classes.astype(np.int32)
+
+
+def joined(parts: Sequence[Raw]) -> Raw:
+    """All parts' candidates."""
+    if not parts:
+        return nothing()
+    boxes, scores, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Raw(boxes, scores, classes)
 
 
 def nothing() -> Raw:

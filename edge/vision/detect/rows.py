@@ -20,11 +20,13 @@ from edge.vision.detect.reading import (
     corners,
     in_pixels,
     nothing,
+    probable,
     whole,
 )
 
 MAX_ROWS = 1000
 """Of one picture; a longer table is no list of found objects."""
+MAX_COLUMNS = 64
 
 _XYXY = ("x1", "y1", "x2", "y2")
 OF_SIX: tuple[str, ...] = (*_XYXY, "score", "class")
@@ -35,12 +37,18 @@ OF_SEVEN: tuple[str, ...] = ("batch", *_XYXY, "class", "score")
 OF_OPENVINO: tuple[str, ...] = ("batch", "class", "score", *_XYXY)
 """DetectionOutput of Caffe and OpenVINO: [1, 1, rows, 7], in fractions."""
 
+OF_FLAT: tuple[str, ...] = ("batch", *_XYXY, "score", "class")
+"""YOLO-NAS's export with suppression, in its `flat` form."""
+
 _WORDS = re.compile(r"batchno|classid|score|x1y1x2y2")
+WITH_MORE = ("segment", "pose")
+"""Ultralytics' tasks whose rows go on after the class: with a mask's weights, or landmarks."""
 _COUNT = re.compile(r"num", re.IGNORECASE)
 _CLASSES = re.compile(r"class|label|cls|categor", re.IGNORECASE)
 _SCORES = re.compile(r"score|conf|prob", re.IGNORECASE)
 TF_BOXES = "detection_boxes"
-_TFLITE = "TFLite_Detection"
+_TENSORFLOW = (TF_BOXES, "TFLite_Detection", "StatefulPartitionedCall")
+"""In names of boxes that are y, x, y, x: of its detection API, its Lite, and EfficientDet-Lite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +130,10 @@ def rows(seen: Seen) -> Iterator[Reading]:
     if not counts and len(seen.outputs) == 2:  # Paddle's names say nothing
         numbers = [given for given in seen.outputs if given.value.dtype.kind in "iu"]
         counts = [given for given in numbers if given.value.size == 1]
-    tables = [given for given in seen.outputs if given not in counts]
+    masks = seen.task == "segment"
+    tables = [g for g in seen.outputs if g not in counts and not (masks and g.value.ndim == 4)]
     for given in tables:
-        columns = seen.output.columns or _columns(given, bool(counts))
+        columns = seen.output.columns or _columns(given, bool(counts), seen.task)
         wide = given.value.ndim >= 2 and given.value.dtype.kind == "f"
         if columns is None or not wide or len(columns) != given.shape[-1]:
             continue
@@ -142,7 +151,8 @@ def rows(seen: Seen) -> Iterator[Reading]:
             seen.output.first_class or 0,
             counts[0].at if counts else None,
         )
-        yield Reading("rows", None, read, _usual(columns), overlaps=False)
+        unnamed = columns == OF_OPENVINO
+        yield Reading("rows", None, read, _usual(columns), overlaps=False, unnamed=unnamed)
 
 
 def _usual(columns: Sequence[str]) -> Pixels:
@@ -153,7 +163,7 @@ def _usual(columns: Sequence[str]) -> Pixels:
     return YOLOX if columns[:2] == ("batch", "class") else UNIT
 
 
-def _columns(given: Given, counted: bool) -> tuple[str, ...] | None:
+def _columns(given: Given, counted: bool, task: str) -> tuple[str, ...] | None:
     """What stands in a table's rows, by its name and its shape."""
     words = _WORDS.findall(given.name)  # as batchno_classid_score_x1y1x2y2
     if given.value.ndim >= 2 and {"classid", "score", "x1y1x2y2"} <= set(words):
@@ -167,11 +177,21 @@ def _columns(given: Given, counted: bool) -> tuple[str, ...] | None:
             return OF_PADDLE if counted else OF_SIX
         case 3, 6:
             return OF_SIX
+        case 3, wide if task in WITH_MORE and _goes_on(given.value):
+            return (*OF_SIX, *"-" * (wide - len(OF_SIX)))
         case 2, 7:
-            return OF_SEVEN
+            return OF_FLAT if "flat_predictions" in given.name else OF_SEVEN
         case 4, 7 if given.shape[:2] == (1, 1):
             return OF_OPENVINO
     return None
+
+
+def _goes_on(table: Array) -> bool:
+    """Whether its rows are x1, y1, x2, y2, score, class, and more: few, all classes whole."""
+    _, count, columns = table.shape
+    if count > MAX_ROWS or not len(OF_SIX) < columns <= MAX_COLUMNS:
+        return False
+    return probable(table[..., 4]) and bool((table[..., 5] % 1 == 0).all())
 
 
 def labelled_boxes(seen: Seen) -> Iterator[Reading]:
@@ -190,9 +210,12 @@ def labelled_boxes(seen: Seen) -> Iterator[Reading]:
         classes, scores = _told_apart(flat, boxes.shape[-1] == 5)
         if classes is None or (scores is None and boxes.shape[-1] != 5):
             continue
-        tensorflow = TF_BOXES in boxes.name or _TFLITE in boxes.name
+        tensorflow = any(name in boxes.name for name in _TENSORFLOW)
         counts = [g for g in usable if _is_count(g) and g not in (boxes, classes, scores)]
+        like_torchvision = boxes.at == 0 and boxes.value.ndim == 2 and len(flat) == 2
+        open_ = like_torchvision and scores is not None and seen.output.first_class is None
         one = TF_BOXES in boxes.name and seen.output.first_class is None
+        one = one or (open_ and seen.labels is None)
         read = _Apart(
             boxes.at,
             None if scores is None else scores.at,
@@ -210,7 +233,15 @@ def labelled_boxes(seen: Seen) -> Iterator[Reading]:
             usual = Pixels(CAFFE.color, CAFFE.scale, CAFFE.mean, CAFFE.std)
         elif tensorflow or seen.bytes:
             usual = PLAIN
-        yield Reading("labelled-boxes", None, read, usual, overlaps=False, numbered=one)
+        yield Reading(
+            "labelled-boxes",
+            None,
+            read,
+            usual,
+            overlaps=False,
+            numbered=tensorflow or one,
+            first_open=open_,
+        )
 
 
 def _is_count(given: Given) -> bool:

@@ -81,7 +81,8 @@ def test_a_batch_gives_each_picture_its_own(kind: str, tmp_path: Path) -> None:
 
 def test_every_layout_has_a_graph() -> None:
     """None is left untested."""
-    assert {layout for layout, _ in heads.HEADS.values()} == set(LAYOUTS)
+    given = (*heads.HEADS.values(), *heads.FACES.values())
+    assert {layout for layout, _ in given} == set(LAYOUTS)
 
 
 def test_a_fixed_batch_is_filled(tmp_path: Path) -> None:
