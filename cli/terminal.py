@@ -91,6 +91,8 @@ def what(event: dict[str, Any]) -> str:
         parts = [f"{count} × {label}" if label else f"{count} counted"]
     else:
         parts = [label or event.get("kind", "")]
+    if event.get("plate"):
+        parts.append(event["plate"])
     if event.get("line"):
         parts.append(f"crosses {event['line']}")
     if event.get("zone"):

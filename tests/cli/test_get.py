@@ -149,6 +149,8 @@ def test_an_event_line_says_it_all(run: Run, center: FakeCenter) -> None:
         r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  warning   s1/yard  overstay  start  car in pump", line
     )
     assert "\x1b" not in line
+    center.add_event(plate="#0123456789abcdef")
+    assert "start  car #0123456789abcdef in" in run("events").out
 
 
 def test_following_resumes_where_it_broke(
