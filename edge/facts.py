@@ -7,7 +7,7 @@ them.
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -30,12 +30,12 @@ class Facts:
         self._most = most
         self.refused = 0
         self._lock = threading.Lock()
-        self._facts: dict[str, tuple[Fact, ...]] = {}
+        self._facts: dict[str, list[Fact]] = {}
 
     def put(self, fact: Fact) -> bool:
         """Take in a fact; whether that was news."""
         with self._lock:
-            held = self._facts.get(fact.input, ())
+            held = self._facts.get(fact.input, [])
             place = bisect_right(held, fact.t_ms, key=_t_ms)
             before = held[place - 1] if place else None
             if before is not None and _same(before, fact):
@@ -43,9 +43,12 @@ class Facts:
             if self._problem(fact, held):
                 self.refused += 1
                 return False
-            same_moment = before is not None and before.t_ms == fact.t_ms
-            first = held[: place - 1] if same_moment else held[:place]
-            self._facts[fact.input] = (*first, fact, *held[place:])[-self._most :]
+            if before is not None and before.t_ms == fact.t_ms:
+                held[place - 1] = fact
+            else:
+                held.insert(place, fact)
+                del held[: -self._most]
+            self._facts[fact.input] = held
             return True
 
     def problem(self, fact: Fact) -> str:
@@ -53,7 +56,7 @@ class Facts:
         with self._lock:
             return self._problem(fact, self._facts.get(fact.input, ()))
 
-    def _problem(self, fact: Fact, held: tuple[Fact, ...]) -> str:
+    def _problem(self, fact: Fact, held: Sequence[Fact]) -> str:
         if not held and len(self._facts) >= MAX_INPUTS:
             return f"there are {MAX_INPUTS} inputs already, and this would be another one"
         if len(held) >= self._most and fact.t_ms < held[0].t_ms:
@@ -69,7 +72,7 @@ class Facts:
             for name, held in self._facts.items():
                 if held[-1].t_ms > latest_ms(now_ms):
                     now = msgspec.structs.replace(held[-1], t_ms=now_ms)
-                    self._facts[name] = (*held[: bisect_left(held, now_ms, key=_t_ms)], now)
+                    self._facts[name] = [*held[: bisect_left(held, now_ms, key=_t_ms)], now]
 
     def kept(self) -> list[Fact]:
         """All facts, by the name of their input and their moments."""
