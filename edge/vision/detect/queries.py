@@ -7,6 +7,7 @@ SSD (Liu et al. 2016): a softmax with the background among the classes, boxes al
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -45,9 +46,13 @@ class _Queries:
     scores: str
     form: str
     unit: str | None
+    upright: bool = False
+    """Whether the scores are labels × rows."""
 
     def __call__(self, outputs: Sequence[Array], index: int, floor: float) -> Raw:
         values = _of(outputs, self.scores_at, index)
+        if self.upright:
+            values = values.T
         if self.scores == "softmax":
             values = softmax(values)
         of_classes = values[:, self.classes]
@@ -63,8 +68,8 @@ def detr(seen: Seen) -> Iterator[Reading]:
     """[pictures, queries, labels] and [pictures, queries, 4]: cx, cy, w, h as fractions.
 
     A sigmoid where the scores are as many as the labels. Where there is one more, the last is no
-    object, and a softmax is meant if it wins for most queries of a picture without any; in RF-DETR
-    it does not.
+    object, and a softmax is meant if it wins for most queries of a picture without any. In RF-DETR
+    it does not, and all are small.
     """
     for boxes, scores in _pairs(seen):
         values, places = _first(scores), _first(boxes)
@@ -72,7 +77,7 @@ def detr(seen: Seen) -> Iterator[Reading]:
         if not seen.told and (probable(values) or places.min() < -0.01 or places.max() > 1.5):
             continue
         for classes, used, softly in _heads(seen, values.shape[1], "last"):
-            softly = softly and _mostly_nothing(values)
+            softly = softly and _for_softmax(values)
             kind = seen.output.scores or ("softmax" if softly else "sigmoid")
             read = _Queries(
                 boxes.at,
@@ -114,9 +119,13 @@ def ssd(seen: Seen) -> Iterator[Reading]:
 
 
 def scored_boxes(seen: Seen) -> Iterator[Reading]:
-    """[pictures, rows, labels] of probabilities and [pictures, rows, 4]: x1, y1, x2, y2."""
-    for boxes, scores in _pairs(seen):
-        values = _first(scores)
+    """[pictures, rows, labels] of probabilities and [pictures, rows, 4]: x1, y1, x2, y2.
+
+    Paddle's exports without suppression have the scores upright: [pictures, labels, rows].
+    """
+    upright = _upright(seen)
+    for boxes, scores in upright or _pairs(seen):
+        values = _first(scores).T if upright else _first(scores)
         if not seen.told and (not probable(values) or (_sums_to_one(values) and not seen.labels)):
             continue
         if not seen.classes_fit(values.shape[1]):
@@ -133,14 +142,16 @@ def scored_boxes(seen: Seen) -> Iterator[Reading]:
             seen.output.scores or "plain",
             form,
             seen.output.unit,
+            bool(upright),
         )
-        usual = PLAIN if seen.bytes else UNIT
+        usual = PLAIN if seen.bytes else UNIT_STRETCHED if seen.sized else UNIT
         yield Reading("scored-boxes", values.shape[1], read, usual)
 
 
-def _mostly_nothing(values: Floats) -> bool:
-    """Whether the last column is the largest in most rows."""
-    return bool((values.argmax(axis=1) == values.shape[1] - 1).mean() > 0.5)
+def _for_softmax(values: Floats) -> bool:
+    """Whether the last column wins in most rows, or some column is no clear no."""
+    best = values.max(axis=1)
+    return bool(np.median(best) > logit(0.25) or (values[:, -1] >= best).mean() > 0.5)
 
 
 def _heads(seen: Seen, columns: int, background: str) -> Iterator[tuple[int, slice, bool]]:
@@ -171,6 +182,19 @@ def _pairs(seen: Seen) -> Iterator[tuple[Given, Given]]:
             misnamed = _SCORES.search(boxes.name) and not _BOXES.search(boxes.name)
             if columns != 4 or (named and not misnamed):
                 yield boxes, scores
+
+
+def _upright(seen: Seen) -> list[tuple[Given, Given]]:
+    """A network's only two outputs, if they are boxes and scores that stand upright."""
+    return [
+        (boxes, scores)
+        for boxes, scores in permutations(seen.outputs, 2)
+        if len(seen.outputs) == 2
+        and boxes.value.ndim == scores.value.ndim == 3
+        and boxes.value.dtype.kind == scores.value.dtype.kind == "f"
+        and boxes.shape[2] == 4
+        and boxes.shape[1] == scores.shape[2] != scores.shape[1]
+    ]
 
 
 def _flat_shape(given: Given) -> tuple[int, int] | None:

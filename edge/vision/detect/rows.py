@@ -212,7 +212,8 @@ def labelled_boxes(seen: Seen) -> Iterator[Reading]:
             continue
         tensorflow = any(name in boxes.name for name in _TENSORFLOW)
         counts = [g for g in usable if _is_count(g) and g not in (boxes, classes, scores)]
-        like_torchvision = boxes.at == 0 and boxes.value.ndim == 2 and len(flat) == 2
+        lists = [g for g in seen.outputs if g.value.ndim == 1]  # Detectron2 has one more
+        like_torchvision = boxes.at == 0 and boxes.value.ndim == 2 and len(lists) == len(flat) == 2
         open_ = like_torchvision and scores is not None and seen.output.first_class is None
         one = TF_BOXES in boxes.name and seen.output.first_class is None
         one = one or (open_ and seen.labels is None)

@@ -119,7 +119,19 @@ def efficientdet_lite() -> Arrays:
     }
 
 
+def paddle_without_suppression() -> Arrays:
+    made = heads.scored_boxes()
+    return {"tmp_17": made["boxes"], "concat_14": made["confs"].transpose(0, 2, 1).copy()}
+
+
+def detectron2() -> Arrays:
+    """As torchvision's, but with the picture's size, and classes that count from 0."""
+    return {**torchvision(1), "image_size": np.array([64, 64], np.int64)}
+
+
 EXPORTS = {
+    "paddle-without-suppression": paddle_without_suppression,
+    "detectron2": detectron2,
     "yolov4": yolov4,
     "rf-detr": rfdetr,
     "yolo-nas-flat": nas_flat,
