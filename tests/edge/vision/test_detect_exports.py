@@ -95,7 +95,7 @@ def yolov4() -> Arrays:
 def rfdetr() -> Arrays:
     """One column more than labels, and still no softmax."""
     made = heads.detr_sigmoid()
-    more = np.full((1, 20, 1), -9, np.float32)
+    more = np.full((1, 20, 1), -10, np.float32)
     return {
         "dets": made["pred_boxes"],
         "labels": np.concatenate((made["pred_logits"], more), axis=2),
