@@ -300,11 +300,17 @@ class Shard:
         status.analysis = None
 
     def _look(self, look: Look) -> None:
-        """One frame, for those tasks that still want it: a task may have gone while it waited."""
+        """One frame, for those tasks that still want it.
+
+        While it waited a task may have gone, or its hours may have ended: what it opened now would
+        stand until they begin again.
+        """
         by_detector: dict[Detector, list[TaskStatus]] = {}
+        due, at_work = look.seen.due, look.reader.watch.analyses
         for status in list(look.reader.tasks.values()):
-            if status.analysis is not None and status.analysis in look.seen.due:
-                by_detector.setdefault(status.analysis.detector, []).append(status)
+            analysis = status.analysis
+            if analysis is not None and analysis in due and analysis in at_work:
+                by_detector.setdefault(analysis.detector, []).append(status)
         if look.seen.quiet:
             for statuses in by_detector.values():
                 for status in statuses:

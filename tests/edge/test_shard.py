@@ -80,6 +80,7 @@ def watched(detector: FailingDetector) -> tuple[Reader, TaskStatus, Analysis]:
     analysis = Analysis(work.task, 7, cast(Detector, detector), "x")
     status = TaskStatus(work, Coverage(5.0, SteppedClock()), analysis)
     reader.tasks = {"t": status}
+    reader.watch_with((work,))
     return reader, status, analysis
 
 
@@ -99,6 +100,18 @@ def test_a_frame_that_waited_for_a_task_that_is_gone_is_not_looked_at(shard: Sha
     detector = FailingDetector()
     reader, _, analysis = watched(detector)
     reader.tasks = {}
+    shard._look(Look(reader, Seen(FRAME, (analysis,)), 0.0))
+    assert detector.asked == 0
+
+
+def test_a_frame_that_waited_when_the_task_s_hours_ended_opens_nothing(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it opened would stand until the hours begin again: nothing is looked at until then."""
+    detector = FailingDetector()
+    reader, _, analysis = watched(detector)
+    monkeypatch.setattr(Analysis, "is_active", lambda _self, t_ms: t_ms == FRAME.t_ms)
+    assert len(reader.heed_schedules()) == 1
     shard._look(Look(reader, Seen(FRAME, (analysis,)), 0.0))
     assert detector.asked == 0
 
