@@ -233,7 +233,7 @@ def _says(condition: specs.Input, look: Look) -> bool | None:
 
 def _count(rule: ReadyRule, condition: specs.Count, look: Look) -> int:
     oldest_s = look.pts_s - rule.grace_s - EPSILON_S
-    there = (track for track in look.tracks if track.last_pts_s >= oldest_s)
+    there = (track for track in look.tracks if track.seen or track.last_pts_s >= oldest_s)
     return sum(_is_in(condition.count, track, look.within) for track in there)
 
 

@@ -129,6 +129,18 @@ def test_inputs_join_counts() -> None:
     assert told == [("start", 90.0), ("end", 199.0)]
 
 
+def test_a_fact_between_two_frames_makes_nobody_vanish() -> None:
+    """Who was seen in the frame before still counts, however long ago that frame was."""
+    program = compile_task(
+        task({"name": "there", "when": {"count": {"class": "car"}, "at_least": 1}}), 1, "s"
+    )
+    car, state, told = Thing(7, INSIDE, "car", last_pts_s=0.0), START, []
+    for pts_s in (0.0, 3.0):
+        state, events = step(program, state, [car], pts_s, T0_MS + round(pts_s * 1000))
+        told += [event.phase for event in events]
+    assert told == ["start"]
+
+
 # --- updates -----------------------------------------------------------------------------------
 
 
