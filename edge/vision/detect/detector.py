@@ -219,6 +219,7 @@ class Detector:
             self.manifest.output,
             sized=bool(self._sizes),
             task=self._graph.metadata.get("task", ""),
+            background=_begins_with_background(known),
             bytes=plain,
         )
 
@@ -347,7 +348,7 @@ def _lengths(metadata: str) -> Iterator[Size]:
 def _named(reading: Reading, known: tuple[str, ...], seen: Seen) -> tuple[str, ...]:
     """The names of its classes: as told, or COCO's where there are as many. Raises ModelError."""
     if known:
-        if reading.first_open and known[0].lower().strip("_") not in BACKGROUND:
+        if reading.first_open and not seen.background:
             raise ModelError(
                 f"its outputs {layouts.outputs_of(seen)} are as torchvision's, where the first "
                 "label is 1 and 0 is the background; write into model.toml: [output] first_class "
@@ -374,6 +375,10 @@ def _named(reading: Reading, known: tuple[str, ...], seen: Seen) -> tuple[str, .
         f"{reading.classes} classes, and nobody names them; write into model.toml: labels = [...] "
         f"with {several}"
     )
+
+
+def _begins_with_background(labels: Sequence[str]) -> bool:
+    return bool(labels) and labels[0].lower().strip("_") in BACKGROUND
 
 
 def _finite(value: npt.NDArray[Any]) -> bool:

@@ -48,6 +48,8 @@ class _Queries:
     unit: str | None
     upright: bool = False
     """Whether the scores are labels × rows."""
+    first: int = 0
+    """The label of the first of these columns."""
 
     def __call__(self, outputs: Sequence[Array], index: int, floor: float) -> Raw:
         values = _of(outputs, self.scores_at, index)
@@ -61,7 +63,7 @@ class _Queries:
         boxes = _of(outputs, self.boxes_at, index)
         unit = self.unit or _unit(boxes)
         found = in_pixels(corners(boxes[chosen], self.form), self.size, unit)
-        return Raw(found, sigmoid(best) if raw else best, classes)
+        return Raw(found, sigmoid(best) if raw else best, classes + np.int32(self.first))
 
 
 def detr(seen: Seen) -> Iterator[Reading]:
@@ -77,6 +79,8 @@ def detr(seen: Seen) -> Iterator[Reading]:
         if not seen.told and (probable(values) or places.min() < -0.01 or places.max() > 1.5):
             continue
         for classes, used, softly in _heads(seen, values.shape[1], "last"):
+            if not seen.told and _first_wins(values):
+                continue  # an SSD's scores before their softmax
             softly = softly and _for_softmax(values)
             kind = seen.output.scores or ("softmax" if softly else "sigmoid")
             read = _Queries(
@@ -103,7 +107,10 @@ def ssd(seen: Seen) -> Iterator[Reading]:
             continue
         if not seen.told and seen.labels is None and not _sums_to_one(values):
             continue
-        for classes, used, softly in _heads(seen, values.shape[1], "first"):
+        columns = values.shape[1]
+        named = seen.background and seen.labels == columns  # the background has a name as well
+        ways = [(columns, slice(1, columns), True)] if named else _heads(seen, columns, "first")
+        for classes, used, softly in ways:
             if not softly and seen.output.background != "none":
                 continue
             read = _Queries(
@@ -114,6 +121,7 @@ def ssd(seen: Seen) -> Iterator[Reading]:
                 seen.output.scores or ("plain" if probable(values) else "softmax"),
                 seen.output.boxes or "xyxy",
                 seen.output.unit,
+                first=int(named),
             )
             yield Reading("ssd", classes, read, CENTRED)
 
@@ -127,6 +135,8 @@ def scored_boxes(seen: Seen) -> Iterator[Reading]:
     for boxes, scores in upright or _pairs(seen):
         values = _first(scores).T if upright else _first(scores)
         if not seen.told and (not probable(values) or (_sums_to_one(values) and not seen.labels)):
+            continue
+        if not seen.told and seen.background and _sums_to_one(values):
             continue
         if not seen.classes_fit(values.shape[1]):
             continue
@@ -146,6 +156,13 @@ def scored_boxes(seen: Seen) -> Iterator[Reading]:
         )
         usual = PLAIN if seen.bytes else UNIT_STRETCHED if seen.sized else UNIT
         yield Reading("scored-boxes", values.shape[1], read, usual)
+
+
+def _first_wins(values: Floats) -> bool:
+    """Whether the first column is no clear no and the largest in most rows: a background."""
+    if values.shape[1] == 1 or np.median(values[:, 0]) <= logit(0.25):
+        return False
+    return bool((values[:, 0] > values[:, 1:].max(axis=1)).mean() > 0.5)
 
 
 def _for_softmax(values: Floats) -> bool:

@@ -61,6 +61,8 @@ class Seen:
     """Whether the graph has a second input that wants to know the picture's size."""
     task: str = ""
     """Ultralytics' word for what the network does."""
+    background: bool = False
+    """Whether the first of the names is a background's."""
     bytes: bool = False
     """Whether its input takes bytes."""
 

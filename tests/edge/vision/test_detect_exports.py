@@ -146,6 +146,25 @@ def test_an_export_is_read_with_its_labels(kind: str, tmp_path: Path) -> None:
     assert_found(seen_by(Detector(manifest(path))))
 
 
+def test_a_background_may_have_a_name(tmp_path: Path) -> None:
+    """Files of labels often begin with it; it is never found."""
+    path = graphs.constant(tmp_path / "x.onnx", heads.ssd())
+    detector = Detector(manifest(path, labels=("background", *heads.LABELS)))
+    assert detector.layout == "ssd"
+    assert_found(seen_by(detector))
+
+
+@pytest.mark.parametrize("labels", [heads.LABELS, ("background", *heads.LABELS)])
+def test_an_ssd_before_its_softmax_is_no_detr(labels: tuple[str, ...], tmp_path: Path) -> None:
+    """It is refused bare, and read if the layout is named."""
+    made = heads.ssd()
+    outputs = {"boxes": made["boxes"], "scores": np.log(made["scores"] + 1e-4)}
+    path = graphs.constant(tmp_path / "x.onnx", outputs)
+    with pytest.raises(ModelError, match="say labels, layout and"):
+        Detector(manifest(path, labels=labels))
+    assert_found(seen_by(Detector(manifest(path, labels=labels, layout="ssd"))))
+
+
 @pytest.mark.parametrize(("task", "more"), [("segment", 32), ("pose", 51)])
 def test_rows_that_go_on_are_read_up_to_the_class(task: str, more: int, tmp_path: Path) -> None:
     """YOLO26's masks and landmarks follow; only the metadata tell such rows from others."""
