@@ -213,8 +213,7 @@ class Reader(threading.Thread):
         """Stop reading; the threads end at their next packet or deadline."""
         self._stopping.set()
         with self._fault_lock:
-            events = self._fault.close("interrupted") + self._checkup.close("interrupted")
-        self._say(events)
+            self._say(self._fault.close("interrupted") + self._checkup.close("interrupted"))
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -314,7 +313,7 @@ class Reader(threading.Thread):
             with self._fault_lock:
                 alive = self.state == "running"
                 events = self._fault.picture(self._seen_s, inlet.arrived.wall_ms) if alive else []
-            self._say(events)
+                self._say(events)
 
     def _pictured(self) -> None:
         """A picture has come."""
@@ -335,8 +334,9 @@ class Reader(threading.Thread):
         """See whether the camera still shows what it should; if it is blind, rules see nothing."""
         was_blind = self._checkup.is_blind
         with self._fault_lock:
-            events = self._checkup.inspect(frame, sorted(s.work.name for s in self._at_work()))
-        self._say(events)
+            if self.is_stopped:  # its faults have ended, and none may begin any more
+                return
+            self._say(self._checkup.inspect(frame, sorted(s.work.name for s in self._at_work())))
         if self._checkup.is_blind and not was_blind:
             log.warning(
                 "stream %s/%s: %s", self.key.camera, self.key.stream, ", ".join(self.faults)
@@ -422,10 +422,12 @@ class Reader(threading.Thread):
             self._dark_told_s = self._pictured_s
             self._on_dark(self)
         with self._fault_lock:
+            if self._stopping.is_set():  # meanwhile
+                return
             events = self._fault.silence(now_s, sorted(self.tasks), self.error)
             if events:  # whatever ailed its pictures, there are none
                 events += self._checkup.close("interrupted")
-        self._say(events)
+            self._say(events)
 
     def _say(self, events: list[Event]) -> None:
         if events:

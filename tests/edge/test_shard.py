@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +19,10 @@ from edge.pipe import Given, Settings, Supply, Withheld
 from edge.reader import Look, Reader
 from edge.reconcile import StreamKey, StreamWork, TaskWork
 from edge.shard import Shard
-from edge.video.decode import Frame
+from edge.video.decode import Frame, still
 from edge.vision.detect import Detections, Detector
 from edge.watch import Seen
+from tests.parts import clips
 from tests.parts.clock import SteppedClock
 from tests.parts.models import published
 from wire import specs
@@ -114,6 +116,25 @@ def test_a_frame_that_waited_when_the_task_s_hours_ended_opens_nothing(
     assert len(reader.heed_schedules()) == 1
     shard._look(Look(reader, Seen(FRAME, (analysis,)), 0.0))
     assert detector.asked == 0
+
+
+def test_a_stream_that_was_stopped_tells_of_no_fault_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What its last pictures show would be an incident without an end."""
+    health = specs.Health.model_validate({"black": {"after": 0}})
+    stream, works = specs.Stream(url="rtsp://h/1"), (TaskWork(task(), 7),)
+    work = StreamWork(StreamKey("c", "main"), stream, works, health)
+    reader = Reader(work, Desk(), SteppedClock(), lambda _: None)
+    told: list[Event] = []
+    monkeypatch.setattr(reader, "_say", told.extend)
+    black = still(clips.grey(0, 320, 240))
+    for pts_s in (1.0, 2.0):
+        reader._inspect(replace(black, pts_s=pts_s))
+    reader.stop()
+    for pts_s in (3.0, 4.0):
+        reader._inspect(replace(black, pts_s=pts_s))
+    assert [(event.rule, event.phase) for event in told] == [("black", "start"), ("black", "end")]
 
 
 def test_the_desk_keeps_one_frame_a_stream_and_starves_none() -> None:
