@@ -23,6 +23,8 @@ class Turn:
 
     step: Step
     since_ms: int
+    noticed: int
+    """The look at which it was first known to be its turn."""
     until_ms: int | None = None
 
 
@@ -34,7 +36,7 @@ class Run:
         self.procedure = procedure
         self.start = start
         self.since_ms = since_ms
-        self.turns = [Turn(procedure.steps[0], since_ms)]
+        self.turns = [Turn(procedure.steps[0], since_ms, start)]
         self.broken: dict[tuple[str, str], int] = {}
         """(step, reason) and when."""
         self.heeded = start
@@ -75,7 +77,8 @@ class Run:
                 break
             yield turn.step.name, turn.until_ms
             if len(self.turns) < len(self.procedure.steps):
-                self.turns.append(Turn(self.procedure.steps[len(self.turns)], turn.until_ms))
+                following = self.procedure.steps[len(self.turns)]
+                self.turns.append(Turn(following, turn.until_ms, look))
         self._judge_order(asked, look)
         self.heeded = look
 
@@ -95,16 +98,16 @@ class Run:
         if step.within is not None and lasted_ms > in_ms(step.within):
             self.breaks(name, "late", turn.since_ms + in_ms(step.within))
         if self.scene.truth(step.while_, look) is not True:
-            since_ms = max(turn.since_ms, self._absent_ms(step.while_, look))
+            since_ms = self._absent_ms(step.while_, look, turn.noticed)
             if until_ms - since_ms > self.scene.grace_ms:
                 self.breaks(name, "interrupted", since_ms + self.scene.grace_ms)
         early = turn.until_ms is not None and lasted_ms < in_ms(step.lasts or 0)
         if step.until is not None and early:
             self.breaks(name, "early", until_ms)
 
-    def _absent_ms(self, condition: object, look: int) -> int:
-        """The look since which a condition is not known to hold; before the start nobody looked."""
-        while look > self.start and self.scene.truth(condition, look - 1) is not True:
+    def _absent_ms(self, condition: object, look: int, first: int) -> int:
+        """Since when a condition is not known to hold, of the looks from `first` on."""
+        while look > first and self.scene.truth(condition, look - 1) is not True:
             look -= 1
         return self.scene.t_ms(look)
 
