@@ -83,7 +83,7 @@ def run(
         int | None, typer.Option(envvar=f"{_PREFIX}SHARDS", help="Decode processes [1].")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [1].")
+        int | None, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [by the cores].")
     ] = None,
     inference: Annotated[
         list[str] | None,
@@ -178,6 +178,10 @@ def replay(
             " the recording) or t_ms."
         ),
     ] = None,
+    health: Annotated[
+        bool,
+        typer.Option(help="Tell faults of the camera too; no rule is applied while it is blind."),
+    ] = True,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -205,6 +209,7 @@ def replay(
             start=start,
             time_zone=time_zone,
             inputs=inputs,
+            health=health,
             as_json=as_json,
         )
     )

@@ -76,12 +76,13 @@ class Agent:
         self._input_routes = InputRoutes(self.inputs, self._station_token, clock)
         self._resolved = Resolved((), (), ())
         self._cores = cpus.cores(config.cpus)
+        threads = config.threads or cpus.threads(self._cores, config.shards)
         self.shards = Shards(
             config.shards,
             Settings(
                 models=tuple(str(folder) for folder in config.models),
                 boot=self.identity.boot,
-                threads=config.threads,
+                threads=threads,
                 log_level=config.log_level,
                 inference=config.inference,
                 plates_key=self._plates_key(),
@@ -101,7 +102,7 @@ class Agent:
             self._source,
             config.models,
             clock,
-            trial_apart(config.threads, config.inference),
+            trial_apart(threads, config.inference),
             supply=self.shards.supply,
             on_change=self._on_observed,
         )

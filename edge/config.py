@@ -94,7 +94,7 @@ class Config(BaseModel):
     display: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8090"
     station_token_file: Path | None = None
     shards: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
-    threads: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    threads: Annotated[int, Field(ge=1, le=64, strict=True)] | None = None
     inference: Annotated[tuple[Provider, ...], BeforeValidator(_several), Field(min_length=1)] = (
         "cpu",
     )

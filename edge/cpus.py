@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+MOST_THREADS = 4
+"""More threads of a small network mostly wait for each other."""
 _ROOT = Path("/")
 _UNLIMITED_BYTES = 1 << 60
 """Version 1 writes "no limit" as a number near 2**63."""
@@ -31,6 +33,11 @@ def cores(option: float | None = None, root: Path = _ROOT, allowed: int | None =
         if quota_us > 0 and period_us > 0:
             limits.append(quota_us / period_us)
     return min(limits)
+
+
+def threads(cores: float, shards: int) -> int:
+    """How many threads one inference of each decode process may use, at most `MOST_THREADS`."""
+    return max(1, min(MOST_THREADS, int(cores / shards)))
 
 
 def memory_bytes(root: Path = _ROOT) -> int | None:

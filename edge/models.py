@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import random
+import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,8 @@ from wire.models import KIND, Published, canonical
 
 log = logging.getLogger("forecourt.models")
 
+TRIALS = 3
+"""So many trials may come to no result, for want of time or memory."""
 TRIAL_S = 120.0
 """A network that takes longer to be loaded and tried is none for this machine."""
 _BACKOFF_S = (2.0, 300.0)
@@ -49,12 +52,17 @@ _NO_SOURCE = (
 )
 
 
+class PassingError(Exception):
+    """Why a trial came to no result; it may be otherwise when the machine has more to give."""
+
+
 class RefusedError(Exception):
     """Why a network is no good."""
 
 
 Trial = Callable[[Path, Published], Awaitable[tuple[str, ...]]]
-"""Load and try a network; the classes that it knows. Raises RefusedError."""
+"""Load and try a network; the classes that it knows. Raises RefusedError,
+PassingError."""
 
 
 @dataclass(eq=False)
@@ -67,6 +75,8 @@ class _One:
     refused: str = ""
     """Why it is no good; it is not tried again as it is."""
     attempt: int = 0
+    trials: int = 0
+    """Trials that came to no result."""
     not_before_s: float = 0.0
     progress: Progress = field(default_factory=Progress)
     noted_s: float = 0.0
@@ -225,6 +235,13 @@ class Models:
         except RefusedError as error:
             log.error("model %s (%s): refused: %s", name, model.sha256[:12], error)
             one.refused = str(error)
+        except PassingError as error:
+            one.trials += 1
+            if one.trials >= TRIALS:
+                log.error("model %s (%s): refused: %s", name, model.sha256[:12], error)
+                one.refused = f"{error}, {TRIALS} times"
+            else:
+                self._failed(one, FetchError(str(error)))
         except (FetchError, OSError) as error:
             self._failed(one, error)
         except Exception:
@@ -392,7 +409,7 @@ def trial_apart(threads: int, inference: Sequence[str] = ("cpu",)) -> Trial:
             async with asyncio.timeout(TRIAL_S):
                 said, _ = await child.communicate(msgspec.json.encode(question))
         except TimeoutError:
-            raise RefusedError(f"it was not loaded and tried within {TRIAL_S:.0f} s") from None
+            raise PassingError(f"it was not loaded and tried within {TRIAL_S:.0f} s") from None
         finally:
             with suppress(ProcessLookupError):
                 child.kill()
@@ -400,7 +417,9 @@ def trial_apart(threads: int, inference: Sequence[str] = ("cpu",)) -> Trial:
         try:
             answer = msgspec.json.decode(said[:_MAX_ANSWER_BYTES], type=_Answer)
         except msgspec.MsgspecError:
-            raise RefusedError(_ended(child.returncode)) from None
+            ended = _ended(child.returncode)
+            killed = child.returncode == -signal.SIGKILL  # out of memory, most likely
+            raise (PassingError(ended) if killed else RefusedError(ended)) from None
         if answer.error:
             raise RefusedError(answer.error)
         log.info("model %s is good: %s", model.name, answer.told)

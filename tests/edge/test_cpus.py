@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.cpus import cores, memory_bytes
+from edge.cpus import cores, memory_bytes, threads
 
 V2 = "30 23 0:26 {top} {at} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 23 0:27 {top} {at} rw,nosuid shared:9 - cgroup cgroup rw,{controllers}"
@@ -117,3 +117,11 @@ def test_a_file_that_makes_no_sense_limits_nothing(machine: Machine, text: str) 
     machine.mount("{rest}", rest="31 - cgroup2")
     machine.write("sys/fs/cgroup/cpu.max", text)
     assert machine.cores() == 8
+
+
+@pytest.mark.parametrize(
+    ("has", "shards", "wanted"), [(0.3, 1, 1), (2.0, 1, 2), (2.0, 2, 1), (3.9, 1, 3), (64, 2, 4)]
+)
+def test_an_inference_uses_what_its_process_has(has: float, shards: int, wanted: int) -> None:
+    """Cores ÷ processes, at least one thread and at most four."""
+    assert threads(has, shards) == wanted

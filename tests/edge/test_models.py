@@ -17,7 +17,7 @@ import pytest
 
 from edge.clock import SystemClock
 from edge.fetch import FetchError, Progress, Source, fetch
-from edge.models import Models, RefusedError, Trial, trial_apart
+from edge.models import TRIALS, Models, PassingError, RefusedError, Trial, trial_apart
 from edge.pipe import Supply
 from edge.reconcile import ModelWork
 from edge.store.models import Good, ModelFiles, rotten
@@ -322,6 +322,31 @@ def test_a_broken_version_leaves_the_old_one_at_work(
             await desk.comes_to("Running")
             assert len(far.asked) == requests + 1
             assert desk.supplies[-1].given[0].document == canonical(third)
+
+    run(test)
+
+
+def test_a_trial_without_a_result_is_repeated_and_given_up(
+    source: Source, files: ModelFiles
+) -> None:
+    """Too little time or memory may pass; what never comes to a result is refused at last."""
+    tried: list[str] = []
+
+    async def trial(path: Path, model: Published) -> tuple[str, ...]:
+        tried.append(model.version)
+        if model.version == "2" or len(tried) < TRIALS:
+            raise PassingError("it took too long")
+        return ("person",)
+
+    async def test() -> None:
+        async with at_work(files, source, trial) as desk:
+            desk.want(MODEL)
+            await desk.comes_to("Degraded", "it took too long")
+            await desk.comes_to("Running")
+            tried.clear()
+            desk.want(OTHER)
+            await desk.comes_to("Rejected", f"it took too long, {TRIALS} times; version 1 goes on")
+            assert len(tried) == TRIALS
 
     run(test)
 
