@@ -68,7 +68,8 @@ class TaskStatus:
         elif self.note:
             state, reason = "Degraded", self.note
         elif self.analysis is not None and not self.analysis.is_active(now_ms):
-            state, reason = "Running", "not active at this time, by its schedule"
+            until = self.analysis.rests_until(now_ms)
+            state, reason = "Running", f"not active until {until}, by its schedule"
         else:
             state = "Running" if self.looks else "Starting"
         return ItemObserved(

@@ -16,7 +16,7 @@ while another looks at them.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
@@ -122,14 +122,20 @@ class Analysis:
         self._tracker = self._new_tracker()
         self._looked_s: float | None = None
         self._before: _Before | None = None
+        self._rest_ms = self._wakes_ms = 0
+        """The rest that `rests_until` has told of: it is asked every second."""
 
     def is_active(self, t_ms: int) -> bool:
         """Whether the task is at work at a moment, by its schedule."""
         return specs.is_active(self._hours, t_ms, self._zone)
 
-    def next_change_ms(self, t_ms: int) -> int | None:
-        """When its schedule says otherwise next; None: never."""
-        return specs.next_change_ms(self._hours, t_ms, self._zone)
+    def rests_until(self, t_ms: int) -> str:
+        """When its schedule begins again after a moment at which it rests, in the station's time."""
+        if not self._rest_ms <= t_ms < self._wakes_ms:
+            change_ms = specs.next_change_ms(self._hours, t_ms, self._zone)
+            self._rest_ms, self._wakes_ms = t_ms, change_ms or t_ms
+        wakes = datetime.fromtimestamp(self._wakes_ms / 1000, self._zone)
+        return wakes.strftime("%a %H:%M").lower()
 
     @property
     def tracks_shed(self) -> int:

@@ -224,7 +224,7 @@ def test_outside_of_its_schedule_a_task_sees_nothing() -> None:
     zone = ZoneInfo("Asia/Kolkata")  # 00:00 UTC is 05:30 there
     made = analysis(task(schedule={"active": "05:30-05:31"}), zone=zone)
     assert [made.is_active(t_ms) for t_ms in (-1, 0, 59_999, 60_000)] == [False, True, True, False]
-    assert made.next_change_ms(0) == 60_000
+    assert made.rests_until(60_000) == made.rests_until(70_000) == "fri 05:30"
     assert [e.phase for e in made.look(frame(59.0), seeing(("person", 0.9)))] == ["start"]
     made.look(frame(59.9), seeing(("person", 0.9)))
     [end] = made.look(frame(60.0), seeing(("person", 0.9)))

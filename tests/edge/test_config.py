@@ -21,7 +21,7 @@ def test_a_file_and_flags_make_one_configuration(tmp_path: Path, given: dict[str
     file = tmp_path / "edge.toml"
     file.write_text('worker = "from-file"\nshards = 3\nbroker = "mqtt://broker:1"\n')
     config = load(file, {**given, "broker": None})
-    assert (config.worker, config.shards, config.threads) == ("w1", 3, 1)
+    assert (config.worker, config.shards, config.threads) == ("w1", 3, None)
     assert (config.cpus, load(file, {**given, "cpus": "1.5"}).cpus) == (None, 1.5)
     assert config.brokers[0].port == 1
 

@@ -220,7 +220,7 @@ def test_a_stream_is_off_while_none_of_its_tasks_is_at_work() -> None:
 
     reader.watch_with(tuple(works))
     assert tuple(reader.watch.analyses) == (tasks["night"].analysis,)
-    assert tasks["day"].observed(reader, BEGIN_MS).reason.startswith("not active at this time")
+    assert tasks["day"].observed(reader, BEGIN_MS).reason.startswith("not active until")
     reader._unseen(2.0)
     assert (tasks["night"].coverage.ratio(), tasks["day"].coverage.ratio()) == (0.0, None)
 
