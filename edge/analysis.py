@@ -130,7 +130,7 @@ class Analysis:
         return specs.is_active(self._hours, t_ms, self._zone)
 
     def rests_until(self, t_ms: int) -> str:
-        """When its schedule begins again after a moment at which it rests, in the station's time."""
+        """When its schedule begins again after a moment of rest, in the station's time."""
         if not self._rest_ms <= t_ms < self._wakes_ms:
             change_ms = specs.next_change_ms(self._hours, t_ms, self._zone)
             self._rest_ms, self._wakes_ms = t_ms, change_ms or t_ms
