@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import numpy as np
-
 from edge.accounts import Rates, Spent, TaskStatus
 from edge.blackbox import Doing, Recorder, followed, stream_name
 from edge.budget import STEPS, Step, StreamLoad
@@ -33,7 +31,7 @@ from edge.video import demand as demands
 from edge.video.decode import Anchor, Decoder, Frame
 from edge.video.inlet import Inlet
 from edge.video.source import Packet, SourceError, is_recording, packets
-from edge.watch import Seen, Watch, motion_of
+from edge.watch import NOTHING, Seen, Watch, motion_of
 from wire.backoff import full_jitter
 from wire.events import Event
 from wire.messages import StreamHealth
@@ -332,7 +330,7 @@ class Reader(threading.Thread):
 
     def _inspect(self, frame: Frame) -> None:
         """See whether the camera still shows what it should; if it is blind, rules see nothing."""
-        was_blind = self._checkup.is_blind
+        was_blind, was_doubtful = self._checkup.is_blind, self._checkup.may_be_blind
         with self._fault_lock:
             if self.is_stopped:  # its faults have ended, and none may begin any more
                 return
@@ -342,11 +340,13 @@ class Reader(threading.Thread):
                 "stream %s/%s: %s", self.key.camera, self.key.stream, ", ".join(self.faults)
             )
             self._on_dark(self)
+        if was_doubtful and not self._checkup.may_be_blind:
+            self.watch.see_again()
 
     def _hand_over(self, seen: Seen, inlet: Inlet) -> None:
         while not seen.due and self._waiting:
             self._desk.errand(partial(self._waiting.popleft(), seen.frame))
-        if self._checkup.is_blind:
+        if self._checkup.may_be_blind:
             self._pass_over(seen)
             return
         if seen.quiet or seen.check:  # nothing changed for any of them, whoever is due
@@ -376,8 +376,7 @@ class Reader(threading.Thread):
         for status in self._at_work():
             status.coverage.unseen(seen.since_s)
         if not seen.quiet:
-            nothing = np.empty((0, 4), np.float32)
-            self.watch.looked(nothing, seen.frame.pts_s, restless=False)
+            self.watch.looked(NOTHING, seen.frame.pts_s, restless=False)
 
     def _statuses(self, seen: Seen) -> list[TaskStatus]:
         return [status for status in list(self.tasks.values()) if status.analysis in seen.due]

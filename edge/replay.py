@@ -24,17 +24,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from edge.analysis import Analysis
+from edge.checkup import Checkup
 from edge.clock import Clock, SystemClock
 from edge.facts import Facts
 from edge.ocr import Ocr
 from edge.plates import Plates
 from edge.video import demand as demands
-from edge.video.decode import Decoder, DecodeStats, starting_at
+from edge.video.decode import Decoder, DecodeStats, Frame, starting_at
 from edge.video.errors import SourceError
 from edge.video.source import Packet, packets
 from edge.vision.detect import Detector
 from edge.vision.manifest import Manifest, MissingModelError, ModelError, at, find
-from edge.watch import Seen, Watch, motion_of
+from edge.watch import NOTHING, Seen, Watch, motion_of
 from wire import specs, text
 from wire.events import MAX_NUMBER, Event, encode_event
 from wire.facts import MAX_FACT_BYTES, Fact, InputName, Value
@@ -99,6 +100,7 @@ def replay(
     facts: Facts | None = None,
     ocr: Ocr | None = None,
     plate_detector: Detector | None = None,
+    health: specs.Health = specs.UNWATCHED,
 ) -> Iterator[Event]:
     """The events of one recording; open incidents end as `interrupted` with it.
 
@@ -106,7 +108,8 @@ def replay(
     task wants, with its `plate_detector` if it names one; None: none is read.
     `decode` says how much of it is decoded, instead of the task. `limit_s` stops after that much of
     its time. `progress` gets the bytes of each packet that was read, `on_look` each picture that is
-    looked at. Raises SourceError if the file cannot be read, or holds no picture to be decoded;
+    looked at. `health` says which faults of the camera are told, and stop rules.
+    Raises SourceError if the file cannot be read, or holds no picture to be decoded;
     the events up to there have come by then.
     """
     summary = summary if summary is not None else Summary()
@@ -118,12 +121,26 @@ def replay(
     analysis = Analysis(task, 0, detector, scope, zone=zone, facts=facts, plates=plates)
     stream = specs.Stream(url=f"file://{quote(str(file.resolve()))}", pace="fast")
     failure: SourceError | None = None
-    watch = _watch(task, analysis, decode)
+    checkup = Checkup(task.spec.camera, task.spec.stream, scope, health)
+    told: list[Event] = []
+
+    def inspect(frame: Frame) -> None:
+        doubtful = checkup.may_be_blind
+        told.extend(checkup.inspect(frame, (task.metadata.name,)))
+        if doubtful and not checkup.may_be_blind:
+            watch.see_again()
+
+    watch = _watch(task, analysis, decode, inspect)
     decoder = Decoder(starting_at(start_ms), stats)
     try:
         for seen in watch.pictures(_counted(packets(stream), progress), decoder):
             if limit_s is not None and seen.frame.pts_s > limit_s:
                 break
+            yield from _taken(told)
+            if checkup.may_be_blind:
+                yield from analysis.close("interrupted") if checkup.is_blind else ()
+                watch.looked(NOTHING, seen.frame.pts_s, restless=False)
+                continue
             on_look(seen)
             yield from _looked(seen, analysis, detector, watch, summary)
             if ocr is not None:
@@ -131,7 +148,9 @@ def replay(
                     yield from analysis.answer(ask, ocr.read(ask.image, ask.detector))
     except SourceError as error:
         failure = error
+    yield from _taken(told)
     yield from analysis.close("interrupted")
+    yield from checkup.close("interrupted")
     summary.files += 1
     summary.packets += stats.packets
     summary.frames_decoded += stats.frames
@@ -149,12 +168,21 @@ def replay(
         )
 
 
-def _watch(task: specs.Task, analysis: Analysis, decode: Decode) -> Watch:
+def _taken(events: list[Event]) -> list[Event]:
+    """What is in the list, which is empty then."""
+    taken = events.copy()
+    events.clear()
+    return taken
+
+
+def _watch(
+    task: specs.Task, analysis: Analysis, decode: Decode, inspect: Callable[[Frame], object]
+) -> Watch:
     """A watch for one task, whatever it says of its decoding if `decode` says otherwise."""
     if decode != "task":
         spec = task.spec.model_copy(update={"decode": decode})
         task = task.model_copy(update={"spec": spec})
-    watch = Watch(demands.of_task(task), motion_of((task,)))
+    watch = Watch(demands.of_task(task), motion_of((task,)), inspect=inspect)
     watch.analyses = (analysis,)
     return watch
 
@@ -187,6 +215,7 @@ def command(
     time_zone: str = "UTC",
     inputs: Path | None = None,
     decode: Decode = "task",
+    health: bool = True,
     as_json: bool = False,
     out: BinaryIO | None = None,
     err: TextIO | None = None,
@@ -195,8 +224,10 @@ def command(
     """Replay files under a task; events as JSON lines on `out`. Returns the exit code.
 
     `model` is a name, or the path of an `.onnx` file or a `model.toml`; without it the task's own
-    model is used. `inputs` is a file of facts, see `read_facts`. A file that cannot be read gets a
-    line on `err` and makes the code 2 at the end; the events of the others are written anyway.
+    model is used. `inputs` is a file of facts, see `read_facts`. `health`: faults of the
+    camera are told too, and no rule is applied to what a blind one shows. A file that cannot be
+    read gets a line on `err` and makes the code 2 at the end; the events of the others are written
+    anyway.
     """
     out, err = out or sys.stdout.buffer, err or sys.stderr
     clock = clock or SystemClock()
@@ -227,6 +258,7 @@ def command(
                     file, task, detector, decode=decode, start_ms=start_ms, summary=summary,
                     progress=partial(bar.advance, shown), zone=zone, facts=facts,
                     ocr=ocr, plate_detector=plate_detector,
+                    health=specs.Health() if health else specs.UNWATCHED,
                 ):  # fmt: skip
                     summary.events += 1
                     out.write(encode_event(event) + b"\n")

@@ -56,7 +56,8 @@ LARGE_GOPS = 8
 """If one of so many GOPs was too large for the ring, none can be counted on."""
 
 Boxes = npt.NDArray[np.float32]
-_NOWHERE = np.empty((0, 4), np.float32)
+NOTHING = np.empty((0, 4), np.float32)
+"""No boxes."""
 
 
 class Due(Protocol):
@@ -164,7 +165,7 @@ class Watch:
         self._demand = demand
         if motion is not None:
             self._motion = motion
-        self._results.append((_NOWHERE, 0.0, True, False))
+        self._results.append((NOTHING, 0.0, True, False))
 
     def looked(self, boxes: Boxes, pts_s: float, *, restless: bool, differs: bool = False) -> None:
         """What an inference found: N × 4 boxes, 0..1, of anything at all. From any thread.
@@ -172,6 +173,10 @@ class Watch:
         `restless`: an object moves. `differs`: a check found others than those that were carried.
         """
         self._results.append((boxes, pts_s, restless, differs))
+
+    def see_again(self) -> None:
+        """Nobody has looked for a while: what was seen before is not to be carried on."""
+        self.looked(NOTHING, 0.0, restless=True)
 
     def check_again(self) -> None:
         """A check was not made. From any thread."""

@@ -1,10 +1,11 @@
 """Whether a camera still shows what it should: pictures against what was learned of its view.
 
 Here: the signs of each fault in one picture, and the learned view. Not here: for how long a sign
-must last, incidents (faults.py), streams that give no picture at all (reader.py).
+must last, incidents (ailments.py), streams that give no picture at all (reader.py).
 
     doctor = Doctor()
     signs = doctor.look(luma, pts_s, is_key=...)      # about once a second; luma: H × W, LUMA_WIDTH
+    signs == {"covered": 12.0}                        # what is wrong, and since when it shows
 
 What is judged, on a grey picture of 640 pixels and one of a quarter of that:
 
@@ -13,19 +14,21 @@ What is judged, on a grey picture of 640 pixels and one of a quarter of that:
 | black | even the brightest parts are dark |
 | over-exposed | half of the picture is white |
 | frozen | the picture repeats itself, key frames included; a sensor's noise never does |
-| covered | the edges of the view are gone and what is there has no detail |
-| moved | the edges of the view are gone and others are there, or they are all shifted |
-| blurred | the edges are where they were, and not as sharp as they were |
+| covered | the edges of the view are gone, nearly everywhere, and what is there has no detail |
+| moved | the edges of the view are gone in two looks, others are there; or they are all shifted |
+| blurred | the edges are where they were, and far from as sharp as they were |
 
 The view is learned as directions of edges, not as brightness: they stay when day turns to night,
 the camera switches to infrared (which may even invert them, so opposite directions are the same) or
 the exposure changes. Where it is too dark or too bright to see an edge, nothing is said. Learning
 is slow and pauses while there is a sign, so that no fault becomes the view; but a camera that
-has looked elsewhere for `ACCEPT_S` is taken to look where it should.
+has looked elsewhere for `ACCEPT_S` is taken to look where it should. What stands before a camera
+when it is first seen is its view: that it is covered, turned or blurred cannot be known then.
 Directions are doubled angles as complex numbers, as in the structure tensor (Bigun and Granlund,
 1987); a shift is found as the peak of their cross-correlation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,14 +43,13 @@ Sign = Literal["frozen", "black", "over-exposed", "blurred", "covered", "moved"]
 
 LUMA_WIDTH = 640
 LOOK_EVERY_S = 1.0
-LEARN_LOOKS = 5
+LEARN_LOOKS = 15
 """So many good pictures make a view; before them only what needs no view is judged."""
 COARSE = 4
 GRID = (4, 6)
 """Rows and columns of blocks: what is lost must be lost nearly everywhere."""
 
-DARK, WHITE = 32, 250
-MOST_WHITE = 0.5
+WHITE = 240
 SAME_MEAN = 0.12
 SAME_MOST = 1.5
 """Two pictures are the same if they differ by no more, on average and in any block, of 255."""
@@ -59,32 +61,49 @@ LEAST_EDGE = 3.0
 """Grey levels a coarse pixel: weaker edges may be noise."""
 LOST = 0.3
 """A block has lost its edges if it shows less than this part of what it usually does."""
-MOST_LOST = 0.75
-NO_DETAIL = 0.4
+NO_DETAIL = 0.25
+"""Of the usual fine detail."""
+SOFTLY, MOST_SOFTLY = 0.3, 0.75
+"""Out of focus, the softened view agrees with the softened picture so well in so many blocks."""
+DULL = 0.13
+"""Detail ÷ contrast below this part of the usual: so far out of focus that nothing is sharp."""
+FADED = 0.25
+"""What hides a view has less than this part of its contrast; a lens out of focus leaves more."""
 SHIFT = 0.02
 """Of the picture's width; what shakes in the wind moves less."""
-SHIFTED = 0.6
+PARTS, MOST_SHIFTED = (2, 3), 0.6
+"""A camera that is rolled shifts each part of its view otherwise; so much of it must be."""
 LEAST_PIXELS = 50
 """Coarse pixels that must show an edge for its sharpness to be measured."""
-WEAK, MOST_WEAK, WEAK_MEAN, WEAK_LOOKS = 0.5, 0.8, 0.45, 4
-"""A view that is turned keeps part of its edges: this much of them is left in so many blocks, and
-this much in all, for so many looks in a row."""
-ACCEPT_S = 3600.0
-SOFT = 0.5
-"""Sharpness below this part of the usual one is a blur."""
+LEAST_KEPT = 0.3
+"""However much of the view is usually hidden by what passes: less than this is another view."""
+ACCEPT_S = 24 * 3600.0
+LEAST_KNOWN = 5
+HIDDEN_RATE = 1 / 30
+"""After so many looks it is learned how much is usually hidden, so fast."""
 RATE = 1 / 120
 """How much of the view one picture changes, once it is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What one picture shows."""
+Signs = Mapping[str, float]
+"""What is wrong in a picture, by `Sign`, each with the stream time since when it shows."""
 
-    signs: frozenset[Sign]
-    same_since_s: float
-    """Since when the picture has been the same."""
-    knows: bool
-    """Whether a view was learned, so that covered, moved and blurred could be judged."""
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From when on a picture is at fault; all are fractions."""
+
+    dark: float = 0.125
+    """Of white: black is what has hardly anything brighter."""
+    white: float = 0.5
+    """Of the picture: over-exposed is what has more of it white."""
+    sharp: float = 0.3
+    """Of the usual sharpness: blurred is what has less."""
+    lost: float = 0.75
+    """Of the picture: covered is what has lost its edges in more of it."""
+    kept: float = 0.55
+    """Of the edges of the view: moved is what shows less of them. What is usually hidden by passing
+    objects lowers it."""
 
 
 @dataclass(slots=True)
@@ -97,6 +116,9 @@ class _View:
     """By block, how well pictures usually agree with it."""
     sharpness: float = 0.0
     detail: float = 0.0
+    contrast: float = 0.0
+    hidden: float = 0.2
+    """How much of the edges is usually missing in two looks, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +140,15 @@ class _Picture:
 class Doctor:
     """Looks at one camera's pictures, in the order of their time."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._view: _View | None = None
         self._before: Image | None = None
         self._same_since_s = 0.0
         self._keys = 0
         self._last_s = -1.0
-        self._weak = 0
+        self._left: Floats | None = None
+        """By block, how much of the view the look before showed."""
         self._moved_since_s: float | None = None
 
     def due(self, pts_s: float) -> bool:
@@ -133,29 +157,33 @@ class Doctor:
 
     def forget(self) -> None:
         """Learn the view anew: the one that is there now is right."""
-        self._view = self._moved_since_s = None
-        self._weak = 0
+        self._view = self._left = self._moved_since_s = None
 
-    def look(self, luma: Image, pts_s: float, *, is_key: bool) -> Health:
+    def look(self, luma: Image, pts_s: float, *, is_key: bool) -> Signs:
         """The signs of a picture. `luma`: H × W, of any size, but always of the same."""
-        self._last_s = pts_s
+        before_s, self._last_s = self._last_s, pts_s
         frozen = self._repeats(luma, pts_s, is_key)
-        found: set[Sign] = set()
-        if frozen:
-            found.add("frozen")
+        found: dict[str, float] = {}
         few = luma[::4, ::4]
-        bright = float(np.percentile(few, 98))
-        if bright < DARK:
-            found.add("black")
-        elif float((few >= WHITE).mean()) >= MOST_WHITE:
-            found.add("over-exposed")
+        if float(np.percentile(few, 98)) < 255 * self._limits.dark:
+            found["black"] = pts_s
+        elif float((few >= WHITE).mean()) >= self._limits.white:
+            found["over-exposed"] = pts_s
         else:
-            found |= self._against_view(luma, frozen)
+            sign = self._against_view(luma, frozen)
+            if sign is not None:  # that it is turned takes two looks to see
+                found[sign] = before_s if sign == "moved" and before_s >= 0 else pts_s
+            if frozen:  # where there is no light, or only light, nothing can change
+                found["frozen"] = self._same_since_s
             self._accept(found, pts_s)
-        knows = self._view is not None and self._view.looks >= LEARN_LOOKS
-        return Health(frozenset(found), self._same_since_s, knows)
+        return found
 
-    def _accept(self, found: set[Sign], pts_s: float) -> None:
+    @property
+    def knows(self) -> bool:
+        """Whether a view was learned, so that covered, moved and blurred can be judged."""
+        return self._view is not None and self._view.looks >= LEARN_LOOKS
+
+    def _accept(self, found: Signs, pts_s: float) -> None:
         """Nobody has turned the camera back for long: it is meant to look there."""
         if "moved" not in found:
             self._moved_since_s = None
@@ -168,30 +196,34 @@ class Doctor:
         """Whether the picture is the one before it, and would not be if the camera saw anything."""
         before, self._before = self._before, luma
         if before is None or before.shape != luma.shape:
-            self._view = None
-        if before is None or not _same(before, luma):
+            self._view = self._left = None
+        if before is None or before.shape != luma.shape or not _same(before, luma):
             self._same_since_s, self._keys = pts_s, 0
             return False
         self._keys += is_key
         self._before = before  # against the first one: what creeps is no still
         return self._keys > 0 or pts_s - self._same_since_s >= NO_KEYS_S
 
-    def _against_view(self, luma: Image, frozen: bool) -> set[Sign]:
+    def _against_view(self, luma: Image, frozen: bool) -> Sign | None:
         picture = _measured(luma)
         if self._view is None:
             self._view = _View(picture.edges)
         view = self._view
-        if view.looks < LEARN_LOOKS:
-            if not frozen or view.looks == 0:
-                _learn(view, picture, 1 / (view.looks + 1))
-            return set()
-        sign, weak = _compared(view, picture)
-        self._weak = self._weak + 1 if weak else 0
-        if self._weak >= WEAK_LOOKS:
-            sign = sign or "moved"
-        if sign is None and not weak and not frozen:
+        left = _left(view, picture) if view.looks else None
+        kept = None
+        if left is not None:
+            kept = left if self._left is None else np.fmax(left, self._left)
+            self._left = left
+        if kept is not None and left is not None and self.knows:
+            sign = _sign(self._limits, view, picture, left, kept)
+            if sign is not None:
+                return sign
+        if not frozen or not view.looks:
             _learn(view, picture, max(RATE, 1 / (view.looks + 1)))
-        return set() if sign is None else {sign}
+            if kept is not None and view.looks >= LEAST_KNOWN:
+                hidden = max(0.0, 1 - float(np.nanmean(kept)))
+                view.hidden += HIDDEN_RATE * (hidden - view.hidden)
+        return None
 
 
 def _same(before: Image, now: Image) -> bool:
@@ -232,27 +264,44 @@ def _learn(view: _View, picture: _Picture, rate: float) -> None:
     view.agreement += np.where(picture.seen, rate, 0) * (agreement - view.agreement)
     view.sharpness += rate * (_sharpness(view, picture) - view.sharpness)
     view.detail += rate * (picture.detail - view.detail)
+    view.contrast += rate * (float(picture.strength.mean()) - view.contrast)
     view.looks += 1
 
 
-def _compared(view: _View, picture: _Picture) -> tuple[Sign | None, bool]:
-    """The sign of a picture, if it is not as the view was learned; and whether it may be turned."""
+def _left(view: _View, picture: _Picture) -> Floats | None:
+    """By block, how much of the view is there, 1: as usual; NaN where none could be seen.
+
+    None: too little can be seen to say anything.
+    """
     usual = view.agreement
     judged = picture.seen & (usual > 0.25 * max(float(usual.max()), 1e-6))
     if judged.sum() < 0.3 * usual.size:
-        return None, False  # too little can be seen to say anything
+        return None
     agreement = _agreement(view.edges, picture.edges)
-    left = (agreement[judged] / usual[judged]).clip(-0.5, 1.2)
-    if (left < LOST).mean() >= MOST_LOST:
-        if picture.detail >= NO_DETAIL * view.detail:
-            return "moved", True
+    left = (agreement / np.maximum(usual, 1e-6)).clip(-0.5, 1.2)
+    return _floats(np.where(judged, left, np.nan))
+
+
+def _sign(
+    limits: Limits, view: _View, picture: _Picture, left: Floats, kept: Floats
+) -> Sign | None:
+    """What is wrong with a picture of which so much is left, and was in one of two looks."""
+    there = ~np.isnan(left)
+    gone = float((left[there] < LOST).mean()) >= limits.lost
+    turned = float(np.nanmean(kept)) < max(
+        min(LEAST_KEPT, limits.kept), limits.kept - 0.5 * view.hidden
+    )
+    if (gone or turned) and picture.detail < NO_DETAIL * view.detail:
         soft = _agreement(_softened(view.edges), _softened(picture.edges))
-        return ("blurred" if float(soft[judged].mean()) > 0.5 else "covered"), False
-    if float(left.mean()) < 0.75 and _is_shifted(view.edges, picture.edges):
-        return "moved", True
-    if _sharpness(view, picture) < SOFT * view.sharpness:
-        return "blurred", False
-    return None, bool((left < WEAK).mean() >= MOST_WEAK and left.mean() < WEAK_MEAN)
+        faded = float(picture.strength.mean()) < FADED * view.contrast
+        same = float((soft[there] > SOFTLY).mean()) >= MOST_SOFTLY
+        return "blurred" if same and not faded else "covered"
+    if turned or (float(np.nanmean(left)) < 0.75 and _is_shifted(view.edges, picture.edges)):
+        return "moved"
+    dull = picture.detail * view.contrast < DULL * view.detail * float(picture.strength.mean())
+    if dull or _sharpness(view, picture) < limits.sharp * view.sharpness:
+        return "blurred"
+    return None
 
 
 def _agreement(view: Directions, edges: Directions) -> Floats:
@@ -273,18 +322,28 @@ def _softened(edges: Directions) -> Directions:
 
 
 def _is_shifted(view: Directions, edges: Directions) -> bool:
-    """Whether the whole view is elsewhere: what agrees best is far from where it was."""
-    spectrum = np.fft.fft2(view) * np.conj(np.fft.fft2(edges))
-    found = np.fft.ifft2(spectrum).real
-    row, column = np.unravel_index(int(np.argmax(found)), found.shape)
-    height, width = found.shape
-    down = min(int(row), height - int(row))
-    across = min(int(column), width - int(column))
-    if max(down, across) < SHIFT * width:
-        return False
-    best, here = float(found[row, column]), float(found[0, 0])
-    full = float((np.abs(view) ** 2).sum())
-    return best > max(1.3 * here, 0.25 * full)
+    """Whether most parts of the view are elsewhere: what agrees best is far from where it was."""
+    height, width = view.shape
+    picture = np.conj(np.fft.fft2(edges))
+    rows, columns = PARTS
+    moved = full = 0.0
+    for row in range(rows):
+        for column in range(columns):
+            part = np.zeros_like(view)
+            at = np.s_[
+                row * height // rows : (row + 1) * height // rows,
+                column * width // columns : (column + 1) * width // columns,
+            ]
+            part[at] = view[at]
+            energy = float((np.abs(view[at]) ** 2).sum())
+            full += energy
+            found = np.fft.ifft2(np.fft.fft2(part) * picture).real
+            down, across = divmod(int(np.argmax(found)), width)
+            far = max(min(down, height - down), min(across, width - across))
+            best = float(found[down, across])
+            if far >= SHIFT * width and best > max(1.3 * float(found[0, 0]), 0.25 * energy):
+                moved += energy
+    return moved > MOST_SHIFTED * full
 
 
 def _sharpness(view: _View, picture: _Picture) -> float:

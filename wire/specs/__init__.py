@@ -5,7 +5,7 @@ for each noun; users take all of them from here. Not here: what becomes of a res
 a rule is judged (edge/vision/rules.py), files.
 """
 
-from wire.specs.health import Health, Watched
+from wire.specs.health import UNWATCHED, Health, Watched
 from wire.specs.hours import DAYS, Day, Schedule, is_active, next_change_ms
 from wire.specs.places import CameraSpec, StationSpec, Stream, WorkerSpec, shown_url
 from wire.specs.plates import Plates
@@ -65,6 +65,7 @@ __all__ = [
     "DAYS",
     "KINDS",
     "NAME_PATTERN",
+    "UNWATCHED",
     "All",
     "AnyResource",
     "Any_",
