@@ -327,7 +327,7 @@ ENDS = st.sampled_from(("removed", "interrupted"))
 INCIDENTS = given(tasks(LASTING, 2), recordings(), ENDS)
 CROSSED = given(tasks(MOMENTARY, 2), recordings(), ENDS)
 RUNS = given(tasks(PROCEDURES, 1), recordings(), ENDS)
-FEW = settings(max_examples=80)
+FEW = settings(max_examples=50)
 MANY = settings(max_examples=17_000)
 
 
