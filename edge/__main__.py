@@ -83,7 +83,8 @@ def run(
         int | None, typer.Option(envvar=f"{_PREFIX}SHARDS", help="Decode processes [1].")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [by cores].")
+        int | None,
+        typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [by cores]."),
     ] = None,
     inference: Annotated[
         list[str] | None,
