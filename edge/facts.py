@@ -58,7 +58,10 @@ class Facts:
 
     def _problem(self, fact: Fact, held: Sequence[Fact]) -> str:
         if not held and len(self._facts) >= MAX_INPUTS:
-            return f"there are {MAX_INPUTS} inputs already, and this would be another one"
+            return (
+                f"there are {MAX_INPUTS} inputs already, and this would be another one; to forget "
+                "them all, stop the worker and delete its facts.db"
+            )
         if len(held) >= self._most and fact.t_ms < held[0].t_ms:
             return f"it is older than the {self._most} facts of this input that are kept"
         return ""

@@ -172,6 +172,8 @@ def named_classes(works: Iterable[StreamWork]) -> dict[str, frozenset[str]]:
             spec = each.task.spec
             names = found.setdefault(spec.model.name, set())
             names |= {*(spec.model.classes or ()), *spec.model.scores}
+            if spec.plates is not None:
+                names |= {*(spec.plates.classes or ())}
             for rule in spec.rules:
                 names |= {name for _, leaf in specs.leaves(rule) for name in leaf.classes}
     return {model: frozenset(names) for model, names in found.items()}

@@ -369,3 +369,9 @@ def test_the_schema_knows_every_kind() -> None:
     """Editors get one JSON Schema that names all resources."""
     schema = specs.schema()
     assert set(schema["discriminator"]["mapping"]) == set(specs.KINDS)
+
+
+def test_a_zone_may_cross_itself() -> None:
+    """A bow tie holds two triangles, though the areas of its halves cancel out."""
+    tie = [[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]
+    assert isinstance(specs.parse(changed(["spec", "zones", "tie"], tie)), specs.Task)

@@ -134,7 +134,7 @@ def _plates_problems(plates: Plates, spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _has_area(points: tuple[Point, ...]) -> bool:
-    """Shoelace formula: a polygon whose points lie on one line can hold nothing."""
-    following = (*points[1:], points[0])
-    twice = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, following, strict=True))
-    return abs(twice) > 1e-9
+    """Whether not all points lie on one line; a polygon may cross itself, as a bow tie does."""
+    x0, y0 = points[0]
+    away = [(x - x0, y - y0) for x, y in points[1:]]
+    return any(abs(ax * by - bx * ay) > 1e-9 for ax, ay in away for bx, by in away)
