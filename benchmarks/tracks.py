@@ -56,15 +56,17 @@ def scenes_measured() -> dict[str, Any]:
 
 def _compared(scores: Sequence[dict[str, mot.Score]]) -> dict[str, Any]:
     made: dict[str, Any] = {"scenes": len(scores)}
-    lower = []
+    leads: list[float] = []
+    higher = 0
     for rate in RATES:
         ours, sort = (mot.together(each[f"{who}_{rate}"] for each in scores).figures()
                       for who in ("ours", "sort"))  # fmt: skip
         made[rate] = {"ours": ours, "sort": sort, "sort_setting": str(SORT[rate])}
-        lower += [ours[name] - sort[name] for name in ("mota", "idf1", "hota")]
-        lower.append(float(np.sign(sort["switches"] - ours["switches"])) / 100)
-    made["least_lead"] = round(min(lower), 4)
-    made["higher"] = f"{sum(each > 0 for each in lower)} of {len(lower)}"
+        leads += [ours[name] - sort[name] for name in ("mota", "idf1", "hota")]
+        higher += ours["switches"] < sort["switches"]
+    made["least_lead"] = round(min(leads), 4)
+    higher += sum(each > 0 for each in leads)
+    made["higher"] = f"{higher} of {len(leads) + len(RATES)}"
     return made
 
 

@@ -53,18 +53,20 @@ VOTE_KEPT = 0.95
 STRONG_IOU = 0.2
 WEAK_IOU = 0.5
 ONCE_IOU = 0.3
-LEAST_DOUBT = 0.1
+LEAST_DOUBT = 0.15
 MOST_DOUBT = 0.5
 """Boxes are enlarged by no more than this part of their size on each side."""
 
 FAST = frozenset(("vehicle", "cycle"))
 """What goes on when it is not seen, and is soon far from where it was expected."""
-SLOWING_FAST, SLOWING = 0.5, 20.0
+SLOWING_FAST, SLOWING = 0.5, 10.0
 """How an unseen object slows down, those that are fast and others (1/s): people stop at things."""
 
-# Standing still: having been within this part of its size for so long.
+# Standing still: having been within this part of its size for so long; what is fast stands sooner,
+# because people in a crowd linger.
 STILL_WITHIN = 0.25
 STILL_S = 3.0
+STILL_FAST_S = 1.0
 REST_S = 90.0
 """How long an object that stood still is waited for."""
 HOME_IOU = 0.5
@@ -429,7 +431,8 @@ def _settle(life: _Life, pts_s: float) -> None:
         life.still, life.still_s = life.box, pts_s
     if life.home is not None and _within(life.box, life.home) < LEFT_WITHIN:
         life.home = None
-    if life.home is None and pts_s - life.still_s >= STILL_S:
+    still_s = STILL_FAST_S if life.like in FAST else STILL_S
+    if life.home is None and pts_s - life.still_s >= still_s:
         life.home = life.still
 
 
