@@ -84,7 +84,7 @@ def run(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference [by cores]."),
+        typer.Option(envvar=f"{_PREFIX}THREADS", help="Threads of an inference \\[by cores]."),
     ] = None,
     inference: Annotated[
         list[str] | None,

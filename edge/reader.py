@@ -328,20 +328,22 @@ class Reader(threading.Thread):
             self._dark_since_s = now_s
             self._unseen(now_s - since_s)
 
-    def _inspect(self, frame: Frame) -> None:
-        """See whether the camera still shows what it should; if it is blind, rules see nothing."""
+    def _inspect(self, frame: Frame) -> bool:
+        """See whether the camera still shows what it should; if it is blind, rules see nothing.
+
+        Whether they see again.
+        """
         was_blind, was_doubtful = self._checkup.is_blind, self._checkup.may_be_blind
         with self._fault_lock:
             if self.is_stopped:  # its faults have ended, and none may begin any more
-                return
+                return False
             self._say(self._checkup.inspect(frame, sorted(s.work.name for s in self._at_work())))
         if self._checkup.is_blind and not was_blind:
             log.warning(
                 "stream %s/%s: %s", self.key.camera, self.key.stream, ", ".join(self.faults)
             )
             self._on_dark(self)
-        if was_doubtful and not self._checkup.may_be_blind:
-            self.watch.see_again()
+        return was_doubtful and not self._checkup.may_be_blind
 
     def _hand_over(self, seen: Seen, inlet: Inlet) -> None:
         while not seen.due and self._waiting:

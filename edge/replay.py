@@ -124,11 +124,10 @@ def replay(
     checkup = Checkup(task.spec.camera, task.spec.stream, scope, health)
     told: list[Event] = []
 
-    def inspect(frame: Frame) -> None:
+    def inspect(frame: Frame) -> bool:
         doubtful = checkup.may_be_blind
         told.extend(checkup.inspect(frame, (task.metadata.name,)))
-        if doubtful and not checkup.may_be_blind:
-            watch.see_again()
+        return doubtful and not checkup.may_be_blind
 
     watch = _watch(task, analysis, decode, inspect)
     decoder = Decoder(starting_at(start_ms), stats)
@@ -176,7 +175,7 @@ def _taken(events: list[Event]) -> list[Event]:
 
 
 def _watch(
-    task: specs.Task, analysis: Analysis, decode: Decode, inspect: Callable[[Frame], object]
+    task: specs.Task, analysis: Analysis, decode: Decode, inspect: Callable[[Frame], bool]
 ) -> Watch:
     """A watch for one task, whatever it says of its decoding if `decode` says otherwise."""
     if decode != "task":

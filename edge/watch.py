@@ -101,7 +101,8 @@ class Watch:
     """One stream at work. `pictures` is for one thread; what others tell may come from any.
 
     `may_catch_up(seconds)` is asked whether so much of the stream may be decoded after the fact;
-    `inspect` gets every picture that is decoded in its turn, whoever it is for.
+    `inspect` gets every picture that is decoded in its turn, whoever it is for, and says whether
+    pictures may be believed again that could not be before.
     Without `analyses` nothing is decoded, unless somebody asks.
     """
 
@@ -110,7 +111,7 @@ class Watch:
         demand: Demand,
         motion: Motion,
         may_catch_up: Callable[[float], bool] = lambda _: True,
-        inspect: Callable[[Frame], object] = lambda _: None,
+        inspect: Callable[[Frame], bool] = lambda _: False,
     ) -> None:
         self.awake = True
         self.keys_only = False
@@ -174,7 +175,7 @@ class Watch:
         """
         self._results.append((boxes, pts_s, restless, differs))
 
-    def see_again(self) -> None:
+    def _see_again(self) -> None:
         """Nobody has looked for a while: what was seen before is not to be carried on."""
         self.looked(NOTHING, 0.0, restless=True)
 
@@ -464,8 +465,8 @@ class Watch:
     def _picture(self, frame: Frame, *, late: bool) -> Iterator[Seen]:
         if self._asked:
             self._newest = frame
-        if self.analyses:
-            self._inspect(frame)
+        if self.analyses and self._inspect(frame):
+            self._see_again()
         if not self.awake and not frame.follows and not late:
             yield from self._glance(frame, late=late)
         elif due := self._due(frame):

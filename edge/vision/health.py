@@ -43,6 +43,7 @@ Sign = Literal["frozen", "black", "over-exposed", "blurred", "covered", "moved"]
 
 LUMA_WIDTH = 640
 LOOK_EVERY_S = 1.0
+CLOSE_S = 5.0
 LEARN_LOOKS = 15
 """So many good pictures make a view; before them only what needs no view is judged."""
 COARSE = 4
@@ -63,7 +64,7 @@ LOST = 0.3
 """A block has lost its edges if it shows less than this part of what it usually does."""
 NO_DETAIL = 0.25
 """Of the usual fine detail."""
-SOFTLY, MOST_SOFTLY = 0.3, 0.75
+SOFTLY, MOST_SOFTLY = 0.3, 0.8
 """Out of focus, the softened view agrees with the softened picture so well in so many blocks."""
 DULL = 0.13
 """Detail ÷ contrast below this part of the usual: so far out of focus that nothing is sharp."""
@@ -71,7 +72,9 @@ FADED = 0.25
 """What hides a view has less than this part of its contrast; a lens out of focus leaves more."""
 SHIFT = 0.02
 """Of the picture's width; what shakes in the wind moves less."""
-PARTS, MOST_SHIFTED = (2, 3), 0.6
+FARTHEST, ALIKE = 0.2, 0.08
+"""Of it: a shift is looked for so far, and differs no more from part to part."""
+PARTS, MOST_SHIFTED = (2, 3), 0.45
 """A camera that is rolled shifts each part of its view otherwise; so much of it must be."""
 LEAST_PIXELS = 50
 """Coarse pixels that must show an edge for its sharpness to be measured."""
@@ -171,8 +174,10 @@ class Doctor:
             found["over-exposed"] = pts_s
         else:
             sign = self._against_view(luma, frozen)
-            if sign is not None:  # that it is turned takes two looks to see
-                found[sign] = before_s if sign == "moved" and before_s >= 0 else pts_s
+            if sign == "turned":  # it takes two looks to see, which prove little if far apart
+                found["moved"] = before_s if pts_s - before_s <= CLOSE_S else pts_s
+            elif sign is not None:
+                found[sign] = pts_s
             if frozen:  # where there is no light, or only light, nothing can change
                 found["frozen"] = self._same_since_s
             self._accept(found, pts_s)
@@ -204,7 +209,7 @@ class Doctor:
         self._before = before  # against the first one: what creeps is no still
         return self._keys > 0 or pts_s - self._same_since_s >= NO_KEYS_S
 
-    def _against_view(self, luma: Image, frozen: bool) -> Sign | None:
+    def _against_view(self, luma: Image, frozen: bool) -> Sign | Literal["turned"] | None:
         picture = _measured(luma)
         if self._view is None:
             self._view = _View(picture.edges)
@@ -284,7 +289,7 @@ def _left(view: _View, picture: _Picture) -> Floats | None:
 
 def _sign(
     limits: Limits, view: _View, picture: _Picture, left: Floats, kept: Floats
-) -> Sign | None:
+) -> Sign | Literal["turned"] | None:
     """What is wrong with a picture of which so much is left, and was in one of two looks."""
     there = ~np.isnan(left)
     gone = float((left[there] < LOST).mean()) >= limits.lost
@@ -296,8 +301,10 @@ def _sign(
         faded = float(picture.strength.mean()) < FADED * view.contrast
         same = float((soft[there] > SOFTLY).mean()) >= MOST_SOFTLY
         return "blurred" if same and not faded else "covered"
-    if turned or (float(np.nanmean(left)) < 0.75 and _is_shifted(view.edges, picture.edges)):
+    if float(np.nanmean(left)) < 0.75 and _is_shifted(view.edges, picture.edges):
         return "moved"
+    if turned:
+        return "turned"
     dull = picture.detail * view.contrast < DULL * view.detail * float(picture.strength.mean())
     if dull or _sharpness(view, picture) < limits.sharp * view.sharpness:
         return "blurred"
@@ -322,28 +329,40 @@ def _softened(edges: Directions) -> Directions:
 
 
 def _is_shifted(view: Directions, edges: Directions) -> bool:
-    """Whether most parts of the view are elsewhere: what agrees best is far from where it was."""
+    """Whether most parts of the view are elsewhere, and all about the same way.
+
+    What agrees best with a part is then far from where it was. What passes agrees by chance, here
+    with this and there with that.
+    """
     height, width = view.shape
+    reach = round(FARTHEST * width)
     picture = np.conj(np.fft.fft2(edges))
     rows, columns = PARTS
-    moved = full = 0.0
-    for row in range(rows):
-        for column in range(columns):
-            part = np.zeros_like(view)
-            at = np.s_[
-                row * height // rows : (row + 1) * height // rows,
-                column * width // columns : (column + 1) * width // columns,
-            ]
-            part[at] = view[at]
-            energy = float((np.abs(view[at]) ** 2).sum())
-            full += energy
-            found = np.fft.ifft2(np.fft.fft2(part) * picture).real
-            down, across = divmod(int(np.argmax(found)), width)
-            far = max(min(down, height - down), min(across, width - across))
-            best = float(found[down, across])
-            if far >= SHIFT * width and best > max(1.3 * float(found[0, 0]), 0.25 * energy):
-                moved += energy
-    return moved > MOST_SHIFTED * full
+    moves, energies, full = [], [], 0.0
+    for row, column in np.ndindex(rows, columns):
+        part = np.zeros_like(view)
+        at = np.s_[
+            row * height // rows : (row + 1) * height // rows,
+            column * width // columns : (column + 1) * width // columns,
+        ]
+        part[at] = view[at]
+        energy = float((np.abs(view[at]) ** 2).sum())
+        full += energy
+        found = np.fft.fftshift(np.fft.ifft2(np.fft.fft2(part) * picture).real)
+        here = float(found[height // 2, width // 2])
+        top, left = max(0, height // 2 - reach), max(0, width // 2 - reach)
+        found = found[top : height // 2 + reach + 1, left : width // 2 + reach + 1]
+        down, across = np.unravel_index(int(np.argmax(found)), found.shape)
+        move = np.array([down + top - height // 2, across + left - width // 2])
+        best = float(found[down, across])
+        if np.abs(move).max() >= SHIFT * width and best > max(1.3 * here, 0.25 * energy):
+            moves.append(move)
+            energies.append(energy)
+    if sum(energies) <= MOST_SHIFTED * full:
+        return False
+    usual = np.average(moves, axis=0, weights=energies)
+    alike = np.abs(np.array(moves) - usual).max(axis=1) <= ALIKE * width
+    return float(np.array(energies)[alike].sum()) > MOST_SHIFTED * full
 
 
 def _sharpness(view: _View, picture: _Picture) -> float:

@@ -128,8 +128,8 @@ class ToldAnalysis(Analysis):
 
     descriptor = -1
 
-    def __init__(self, task: specs.Task, *given: Any) -> None:
-        super().__init__(task, *given)
+    def __init__(self, task: specs.Task, *given: Any, **options: Any) -> None:
+        super().__init__(task, *given, **options)
         self._camera = task.spec.camera
 
     def look(self, *given: Any, **options: Any) -> list[Event]:

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks import streams
+from edge.vision.detect import Detector
 
 
 def test_a_mixed_stream_is_active_for_a_quarter_of_its_time() -> None:
@@ -40,4 +41,4 @@ def test_the_task_may_be_watched_by_key_frames() -> None:
     """Its shortest visit is one GOP long; whichever network there is, it knows the class."""
     task = streams.task()
     assert task.spec.rules[0].min_visit == streams.GOP / streams.FPS
-    assert "person" in streams.model().labels
+    assert "person" in Detector(streams.model()).labels
